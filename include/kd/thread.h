@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Threads: how many, and loops over ranges.
+ *
+ * There is one pool of compute threads in a process: OpenMP's, which oneDNN and
+ * OpenBLAS use as well, so that they never fight over cores.
+ */
+#ifndef KD_THREAD_H
+#define KD_THREAD_H
+
+#include "kd/status.h"
+
+#include <stddef.h>
+
+/*
+ * Makes waiting threads sleep instead of spin, so that the stages of a pipeline can
+ * share the cores: two programs that spin on the same two cores run at a tenth of
+ * their speed. OpenMP reads that setting before main does anything, so the program
+ * starts itself again with OMP_WAIT_POLICY=passive, unless the user has set it or
+ * GOMP_SPINCOUNT. `argv` is main's; for any other nothing is done.
+ */
+void kd_threads_share(char **argv);
+
+/* Sets how many threads compute; 0 stands for every processor that the process
+ * may run on (its affinity mask, so a Slurm task takes its share). */
+void kd_threads_set(size_t count);
+
+/* How many compute. At least 1. */
+size_t kd_threads(void);
+
+/* Calls body(context, begin, end) for disjoint ranges that cover 0..count-1, on
+ * the compute threads; `grain` is the least worth a thread. Ranges depend on the
+ * thread count, so results must not depend on ranges. The first failure in the
+ * order of ranges is returned, with its message. */
+enum kd_status kd_parallel(size_t count, size_t grain,
+                           enum kd_status (*body)(void *context, size_t begin,
+                                                  size_t end),
+                           void *context) KD_CHECKED;
+
+#endif
