@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* A cache that is being filled: its shards, and those that are there already. */
+#include "kd/cache_writer.h"
+
+#include "kd/cache.h"
+#include "kd/file.h"
+#include "kd/memory.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+struct kd_cache_writer {
+    char *directory;
+    struct kd_identity identity;
+    struct kd_lock lock;
+    struct kd_cache_part *parts; /* [count] */
+    size_t count;
+    uint64_t kept_rows;
+};
+
+/* Whether a shard from an earlier run is the one that would be made now. */
+static enum kd_status check_kept(const struct kd_cache_writer *w,
+                                 const struct kd_cache_part *part,
+                                 const struct kd_shard *shard)
+{
+    const uint64_t *ids = kd_shard_ids(shard);
+    const uint64_t rows = kd_shard_rows(shard);
+
+    if (kd_identity_equal(kd_shard_identity(shard), &w->identity) != KD_OK)
+        return kd_fail(KD_EDATA, "%s: %s; choose another directory or remove it",
+                       part->path, kd_error());
+    if (ids[0] != part->begin || ids[rows - 1] != part->end - 1 || rows != part->rows)
+        return kd_fail(KD_EDATA,
+                       "%s: has %llu rows of samples %llu to %llu, not %llu of %llu to "
+                       "%llu; choose another directory, or as many samples a shard as "
+                       "before",
+                       part->path, (unsigned long long)rows, (unsigned long long)ids[0],
+                       (unsigned long long)ids[rows - 1],
+                       (unsigned long long)part->rows, (unsigned long long)part->begin,
+                       (unsigned long long)(part->end - 1));
+    return KD_OK;
+}
+
+static enum kd_status look_for(struct kd_cache_writer *w, struct kd_cache_part *part)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_shard *shard = NULL;
+
+    if (access(part->path, F_OK) != 0)
+        return KD_OK;
+    status = kd_shard_open(part->path, &shard);
+    if (status != KD_OK)
+        return kd_fail(status, "%s; remove it to have it made again", kd_error());
+    KD_TRY(check_kept(w, part, shard));
+    part->kept = true;
+    w->kept_rows += part->rows;
+    status = KD_OK;
+out:
+    kd_shard_close(shard);
+    return status;
+}
+
+static enum kd_status plan(struct kd_cache_writer *w, uint64_t size)
+{
+    enum kd_status status = KD_EBUG;
+    const struct kd_identity *of = &w->identity;
+    const uint64_t end = of->first_id + of->num_samples;
+    const uint64_t first = of->first_id / size, last = (end - 1) / size;
+
+    if (last - first >= SIZE_MAX / sizeof *w->parts)
+        return kd_fail(KD_EUSAGE, "%s: too many shards: give them more samples",
+                       w->directory);
+    KD_TRY(KD_NEW(w->parts, (size_t)(last - first) + 1));
+    for (uint64_t n = first; n <= last; n++) {
+        struct kd_cache_part *part = &w->parts[w->count++];
+        part->begin = n == first ? of->first_id : n * size;
+        part->end = n == last ? end : (n + 1) * size;
+        part->rows = (part->end - part->begin) * of->views;
+        part->path = kd_cache_shard_path(w->directory, n);
+        KD_TRY(part->path != NULL ? KD_OK : KD_EMEMORY);
+        KD_TRY(look_for(w, part));
+    }
+    status = KD_OK;
+out:
+    return status;
+}
+
+enum kd_status kd_cache_writer_open(const char *directory,
+                                    const struct kd_identity *identity,
+                                    uint64_t samples_a_shard,
+                                    struct kd_cache_writer **writer)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_cache_writer *w = NULL;
+
+    if (samples_a_shard == 0)
+        return kd_fail(KD_EUSAGE, "a shard must have at least 1 sample");
+    KD_TRY(kd_identity_check(identity));
+    KD_TRY(KD_NEW(w, 1));
+    w->identity = *identity;
+    w->lock.fd = -1;
+    w->directory = kd_copy_string(directory);
+    KD_TRY(w->directory != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(kd_make_directory(directory));
+    KD_TRY(kd_lock_open(&w->lock, directory));
+    KD_TRY(plan(w, samples_a_shard));
+    *writer = w;
+    w = NULL;
+    status = KD_OK;
+out:
+    kd_cache_writer_close(w);
+    return status;
+}
+
+void kd_cache_writer_close(struct kd_cache_writer *writer)
+{
+    if (writer == NULL)
+        return;
+    for (size_t i = 0; i < writer->count; i++)
+        free(writer->parts[i].path);
+    free(writer->parts);
+    kd_lock_close(&writer->lock);
+    free(writer->directory);
+    free(writer);
+}
+
+size_t kd_cache_writer_count(const struct kd_cache_writer *writer)
+{
+    return writer->count;
+}
+
+const struct kd_cache_part *kd_cache_writer_part(const struct kd_cache_writer *writer,
+                                                 size_t index)
+{
+    return &writer->parts[index];
+}
+
+uint64_t kd_cache_writer_kept_rows(const struct kd_cache_writer *writer)
+{
+    return writer->kept_rows;
+}
+
+enum kd_status kd_cache_writer_seal(const struct kd_cache_writer *writer)
+{
+    enum kd_status status = KD_EBUG;
+    char **paths = NULL;
+
+    KD_TRY(KD_NEW(paths, writer->count));
+    for (size_t i = 0; i < writer->count; i++)
+        paths[i] = writer->parts[i].path;
+    KD_TRY(kd_cache_seal(writer->directory, paths, writer->count));
+    status = KD_OK;
+out:
+    free(paths);
+    return status;
+}
