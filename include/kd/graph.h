@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Graphs: layers over explicit tensors, forward and backward.
+ *
+ * A graph is built once for a fixed batch, then run as often as one likes: all
+ * memory is laid out by kd_graph_plan, none is allocated in the loop. Several
+ * networks may live in one graph; a tensor may feed any number of layers; a
+ * gradient stops where kd_graph_detach says.
+ *
+ *     struct kd_graph *g = NULL;
+ *     KD_TRY(kd_graph_new(128, true, &g));
+ *     struct kd_tensor *x = kd_graph_input(g, 3, 32, 32);
+ *     struct kd_tensor *y = kd_graph_conv(g, x, "conv1", &(struct kd_conv){16, 3, 1,
+ * 1}); y = kd_graph_batch_norm(g, y, NULL, true, "bn1"); y = kd_graph_average_pool(g,
+ * y); y = kd_graph_dense(g, y, "fc", 100); kd_graph_output(g, y);
+ *     KD_TRY(kd_graph_plan(g));
+ *     loop:
+ *         kd_tensor_set(x, pixels);
+ *         KD_TRY(kd_graph_forward(g));
+ *         kd_tensor_get(y, logits);
+ *         ... loss ...
+ *         kd_tensor_set_gradient(y, gradient);
+ *         KD_TRY(kd_graph_backward(g));
+ *     kd_graph_free(g);
+ *
+ * Building calls return NULL on failure, take NULL for a tensor whose own layer
+ * failed, and leave the first error to kd_graph_plan: a network is written down
+ * without a check a line.
+ *
+ * Layout. Inputs of up to 3 channels are plain [N][C][H][W]. All else is blocked,
+ * [N][ceil(C/16)][H][W][16], with zeros in the unused lanes: one layer's output is
+ * the next one's input as it lies, from the first convolution to the last pooling.
+ * Convolutions run on oneDNN, dense layers on OpenBLAS, the rest is ours.
+ * kd_tensor_get and _set speak plain [N][C][H][W] always.
+ */
+#ifndef KD_GRAPH_H
+#define KD_GRAPH_H
+
+#include "kd/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct kd_graph;
+
+/* The value of a layer for the whole batch. Owned by its graph. */
+struct kd_tensor {
+    size_t batch, channels, height, width;
+    bool blocked; /* false: an input, plain */
+    bool wants_gradient;
+    size_t size;     /* floats in data, padding included */
+    float *data;     /* valid after kd_graph_plan */
+    float *gradient; /* shared with others once it has been used up */
+    struct kd_tensor_private *private;
+};
+
+/* A learned array, with PyTorch's name and shape. Owned by its graph. */
+struct kd_parameter {
+    char *name; /* "layer1.0.conv1.weight" */
+    size_t rank;
+    size_t shape[4];      /* as in PyTorch: [out][in][kh][kw], [out][in], [channels] */
+    size_t count;         /* product of the shape */
+    bool trained;         /* false: a buffer, as running_mean */
+    bool is_bias_or_norm; /* where weight decay may be left out */
+    size_t size;          /* floats in value, padding included */
+    float *value;         /* in the layout of the layer */
+    float *gradient;      /* the same; NULL for buffers and in inference */
+    struct kd_parameter_private *private;
+};
+
+/* A graph for `batch` samples at a time; `training` false leaves out everything
+ * that backward needs, and batch norm uses its running statistics. */
+enum kd_status kd_graph_new(size_t batch, bool training,
+                            struct kd_graph **graph) KD_CHECKED;
+void kd_graph_free(struct kd_graph *graph); /* NULL is fine */
+
+size_t kd_graph_batch(const struct kd_graph *graph);
+
+/* -- building ------------------------------------------------------------- */
+
+struct kd_tensor *kd_graph_input(struct kd_graph *graph, size_t channels, size_t height,
+                                 size_t width);
+
+/* A square convolution without bias; weights NAME.weight [out][in][k][k]. */
+struct kd_conv {
+    size_t channels; /* out */
+    size_t kernel, stride, padding;
+};
+struct kd_tensor *kd_graph_conv(struct kd_graph *graph, struct kd_tensor *x,
+                                const char *name, const struct kd_conv *conv);
+
+/* y = [relu]( batch_norm(x) [+ residual] ): momentum 0.1, epsilon 1e-5, biased
+ * variance to normalise, unbiased for the running one, as PyTorch. Ioffe and
+ * Szegedy 2015. Parameters NAME.weight, .bias, .running_mean, .running_var, all
+ * [channels]. `residual` may be NULL. */
+struct kd_tensor *kd_graph_batch_norm(struct kd_graph *graph, struct kd_tensor *x,
+                                      struct kd_tensor *residual, bool relu,
+                                      const char *name);
+
+struct kd_tensor *kd_graph_relu(struct kd_graph *graph, struct kd_tensor *x);
+
+/* Square windows of `size`, as far apart; what does not fill one is left out. */
+struct kd_tensor *kd_graph_max_pool(struct kd_graph *graph, struct kd_tensor *x,
+                                    size_t size);
+
+/* The mean over height and width: [N][C][1][1]. */
+struct kd_tensor *kd_graph_average_pool(struct kd_graph *graph, struct kd_tensor *x);
+
+/* y = W x + b over everything in a sample, in PyTorch's flattened order; weights
+ * NAME.weight [out][C*H*W], NAME.bias [out]. */
+struct kd_tensor *kd_graph_dense(struct kd_graph *graph, struct kd_tensor *x,
+                                 const char *name, size_t out);
+
+/* The same values, through which no gradient goes. */
+struct kd_tensor *kd_graph_detach(struct kd_graph *graph, struct kd_tensor *x);
+
+/* Marks a tensor that will be read or given a gradient from outside. */
+void kd_graph_output(struct kd_graph *graph, struct kd_tensor *tensor);
+
+/* Lays out memory and reports the first failure of the building calls. */
+enum kd_status kd_graph_plan(struct kd_graph *graph) KD_CHECKED;
+
+/* Bytes of tensors, gradients, parameters and scratch space, after planning. */
+size_t kd_graph_memory(const struct kd_graph *graph);
+
+/* -- running -------------------------------------------------------------- */
+
+enum kd_status kd_graph_forward(struct kd_graph *graph) KD_CHECKED;
+
+/* Gradients of every trained parameter with respect to the sum over all outputs
+ * of (output * its gradient as set); parameters that nothing reached get zeros. */
+enum kd_status kd_graph_backward(struct kd_graph *graph) KD_CHECKED;
+
+/* Copies from and to plain [N][C][H][W]; `samples` of the batch's N, from the
+ * first. kd_tensor_set is for inputs, _set_gradient for outputs. */
+void kd_tensor_set(struct kd_tensor *tensor, const float *values, size_t samples);
+void kd_tensor_get(const struct kd_tensor *tensor, float *values, size_t samples);
+void kd_tensor_set_gradient(struct kd_tensor *tensor, const float *values);
+void kd_tensor_get_gradient(const struct kd_tensor *tensor, float *values);
+
+/* -- parameters ----------------------------------------------------------- */
+
+size_t kd_graph_num_parameters(const struct kd_graph *graph);
+struct kd_parameter *kd_graph_parameter(const struct kd_graph *graph, size_t index);
+
+/* Copies between an array in the layer's layout (parameter->value, ->gradient, or
+ * an optimiser's state of parameter->size floats) and plain [shape]. Lossless. */
+void kd_parameter_get(const struct kd_parameter *parameter, const float *from,
+                      float *plain);
+void kd_parameter_set(const struct kd_parameter *parameter, const float *plain,
+                      float *to);
+
+/* Says that values were written, so that what is derived from them (copies in
+ * another layout) is made again before the next run. */
+void kd_graph_parameters_changed(struct kd_graph *graph);
+
+/* Initial values, a function of seed and each parameter's name: convolutions
+ * normal with deviation sqrt(2 / (out * k * k)) (He et al. 2015), dense layers
+ * uniform within 1/sqrt(in), batch norm 1 and 0. */
+enum kd_status kd_graph_initialise(struct kd_graph *graph, uint64_t seed) KD_CHECKED;
+
+/* Copies all parameters and buffers by name, between graphs of one architecture. */
+enum kd_status kd_graph_copy_parameters(struct kd_graph *to,
+                                        const struct kd_graph *from) KD_CHECKED;
+
+#endif

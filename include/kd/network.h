@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Networks: an architecture, written in YAML, built into a graph.
+ *
+ *     network: resnet20                    a name ...
+ *     network: {family: resnet, depth: 20, width: 32}      ... or in full
+ *
+ *     mlp       {family: mlp, hidden: [256, 128], batch-norm: true}. Dense layers
+ *               with batch norm and ReLU between; "mlp" alone is this one.
+ *     plain     {family: plain, layers: 2|4|6|8|10, set: cifar10|cifar100}: the
+ *               convolutional networks of Mirzadeh et al. 2020 (TAKD); "plain4".
+ *               `set` is by default cifar10 for up to 10 classes.
+ *     resnet    {family: resnet, depth: 6n+2, width: 16}: CIFAR residual networks of
+ *               He et al. 2016 with 1x1 convolutions where the shape changes;
+ *               "resnet8" to "resnet110".
+ *
+ * Parameters have the names that the usual PyTorch modules give them. To add a
+ * family: one file src/nn/family_NAME.c and a line in the table of arch.c.
+ *
+ *     struct kd_arch arch;
+ *     KD_TRY(kd_arch_parse(yaml, &arch));
+ *     struct kd_sizes sizes = {.channels = 3, .height = 32, .width = 32, .classes =
+ * 100}; KD_TRY(kd_network_build(&arch, &sizes, 128, true, &net));
+ *     KD_TRY(kd_graph_initialise(net->graph, seed));
+ */
+#ifndef KD_NETWORK_H
+#define KD_NETWORK_H
+
+#include "kd/graph.h"
+#include "kd/status.h"
+#include "kd/yaml.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum kd_family { KD_FAMILY_MLP, KD_FAMILY_PLAIN, KD_FAMILY_RESNET };
+
+#define KD_MAX_HIDDEN 16
+
+struct kd_arch {
+    enum kd_family family;
+    size_t depth;  /* resnet: 6n+2; plain: layers */
+    size_t width;  /* resnet: channels of the first stage */
+    int plain_set; /* plain: 0 by the number of classes, 1 cifar10, 2 cifar100 */
+    size_t hidden[KD_MAX_HIDDEN]; /* mlp */
+    size_t num_hidden;
+    bool batch_norm; /* mlp */
+};
+
+/* What goes in and comes out. */
+struct kd_sizes {
+    size_t channels, height, width, classes;
+};
+
+/* KD_ERECIPE with the place for what is not an architecture. */
+enum kd_status kd_arch_parse(const struct kd_yaml *node,
+                             struct kd_arch *arch) KD_CHECKED;
+
+/* The canonical text: parsing it gives the same. `text` holds 256 bytes. */
+void kd_arch_text(const struct kd_arch *arch, char text[256]);
+
+struct kd_network {
+    struct kd_graph *graph;
+    struct kd_tensor *input; /* [batch][channels][height][width] */
+    struct kd_tensor
+        *features;            /* what the last layer reads, [batch][d][1][1] or a map */
+    struct kd_tensor *logits; /* [batch][classes][1][1] */
+    struct kd_arch arch;
+    struct kd_sizes sizes;
+};
+
+/* Builds and plans a network in a graph of its own. */
+enum kd_status kd_network_build(const struct kd_arch *arch,
+                                const struct kd_sizes *sizes, size_t batch,
+                                bool training, struct kd_network **network) KD_CHECKED;
+void kd_network_free(struct kd_network *network); /* NULL is fine */
+
+/* Adds a network's layers behind `input` to a graph that is being built; names begin
+ * with `prefix` ("" for none). *features as above. Returns the logits. */
+struct kd_tensor *kd_network_layers(struct kd_graph *graph, const struct kd_arch *arch,
+                                    size_t classes, const char *prefix,
+                                    struct kd_tensor *input,
+                                    struct kd_tensor **features);
+
+/* Learned values, without the running statistics. */
+size_t kd_network_count(const struct kd_network *network);
+
+#endif

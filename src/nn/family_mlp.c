@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/* Multilayer perceptrons: dense layers with batch norm and ReLU between them. */
+#include "nn/family_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void defaults(struct kd_arch *arch)
+{
+    arch->hidden[0] = 256;
+    arch->hidden[1] = 128;
+    arch->num_hidden = 2;
+    arch->batch_norm = true;
+}
+
+static enum kd_status from_number(const struct kd_yaml *node, uint64_t number,
+                                  struct kd_arch *arch)
+{
+    (void)arch;
+    return kd_yaml_fail(node, "write {family: mlp, hidden: [%llu]}, not mlp%llu",
+                        (unsigned long long)number, (unsigned long long)number);
+}
+
+static enum kd_status read_hidden(const struct kd_yaml *node, struct kd_arch *arch)
+{
+    if (node->kind != KD_YAML_SEQUENCE || node->count > KD_MAX_HIDDEN)
+        return kd_yaml_fail(node, "hidden is a list of up to %d sizes", KD_MAX_HIDDEN);
+    arch->num_hidden = node->count;
+    for (size_t i = 0; i < node->count; i++) {
+        uint64_t value = 0;
+        const enum kd_status status = kd_yaml_u64(node->items[i], 1, 65536, &value);
+        if (status != KD_OK)
+            return status;
+        arch->hidden[i] = (size_t)value;
+    }
+    return KD_OK;
+}
+
+static enum kd_status from_map(const struct kd_yaml *node, struct kd_arch *arch)
+{
+    static const char *const keys[] = {"family", "hidden", "batch-norm", NULL};
+    const struct kd_yaml *hidden = kd_yaml_get(node, "hidden");
+    const struct kd_yaml *norm = kd_yaml_get(node, "batch-norm");
+    enum kd_status status = KD_EBUG;
+
+    KD_TRY(kd_yaml_only_keys(node, keys));
+    if (hidden != NULL)
+        KD_TRY(read_hidden(hidden, arch));
+    if (norm != NULL)
+        KD_TRY(kd_yaml_bool(norm, &arch->batch_norm));
+    status = KD_OK;
+out:
+    return status;
+}
+
+static void text(const struct kd_arch *arch, char to[256])
+{
+    int at = snprintf(to, 256, "{family: mlp, hidden: [");
+
+    for (size_t i = 0; i < arch->num_hidden; i++)
+        at += snprintf(to + at, 256 - (size_t)at, "%s%zu", i > 0 ? ", " : "",
+                       arch->hidden[i]);
+    snprintf(to + at, 256 - (size_t)at, "], batch-norm: %s}",
+             arch->batch_norm ? "true" : "false");
+}
+
+static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+{
+    for (size_t i = 0; i < b->arch->num_hidden; i++) {
+        x = kd_graph_dense(b->graph, x, kd_build_name(b, "fc%zu", i + 1),
+                           b->arch->hidden[i]);
+        if (b->arch->batch_norm)
+            x = kd_graph_batch_norm(b->graph, x, NULL, true,
+                                    kd_build_name(b, "bn%zu", i + 1));
+        else
+            x = kd_graph_relu(b->graph, x);
+    }
+    b->features = x;
+    return kd_graph_dense(b->graph, x, kd_build_name(b, "fc"), b->classes);
+}
+
+const struct kd_family_calls kd_family_mlp = {
+    "mlp", defaults, from_number, from_map, text, layers,
+};

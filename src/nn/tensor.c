@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* Tensors: copies between plain and blocked layouts, and sums. */
+#include "nn/graph_internal.h"
+
+#include <assert.h>
+#include <string.h>
+
+size_t kd_channel_blocks(size_t channels)
+{
+    return (channels + KD_LANES - 1) / KD_LANES;
+}
+
+static void to_plain(const struct kd_tensor *t, const float *from, float *plain,
+                     size_t samples)
+{
+    const size_t plane = t->height * t->width;
+    const size_t stride = kd_channel_blocks(t->channels) * plane * KD_LANES;
+
+    for (size_t n = 0; n < samples; n++)
+        for (size_t c = 0; c < t->channels; c++)
+            for (size_t i = 0; i < plane; i++)
+                plain[(n * t->channels + c) * plane + i] =
+                    from[n * stride + ((c / KD_LANES) * plane + i) * KD_LANES +
+                         c % KD_LANES];
+}
+
+static void to_blocked(const struct kd_tensor *t, const float *plain, float *to,
+                       size_t samples)
+{
+    const size_t plane = t->height * t->width;
+    const size_t stride = kd_channel_blocks(t->channels) * plane * KD_LANES;
+
+    for (size_t n = 0; n < samples; n++)
+        for (size_t c = 0; c < t->channels; c++)
+            for (size_t i = 0; i < plane; i++)
+                to[n * stride + ((c / KD_LANES) * plane + i) * KD_LANES +
+                   c % KD_LANES] = plain[(n * t->channels + c) * plane + i];
+}
+
+static void read_out(const struct kd_tensor *t, const float *from, float *plain,
+                     size_t samples)
+{
+    assert(samples <= t->batch);
+    if (t->blocked)
+        to_plain(t, from, plain, samples);
+    else
+        memcpy(plain, from, samples * (t->size / t->batch) * sizeof *plain);
+}
+
+void kd_tensor_set(struct kd_tensor *tensor, const float *values, size_t samples)
+{
+    assert(samples <= tensor->batch);
+    if (tensor->blocked)
+        to_blocked(tensor, values, tensor->data, samples);
+    else
+        memcpy(tensor->data, values,
+               samples * (tensor->size / tensor->batch) * sizeof *values);
+}
+
+void kd_tensor_get(const struct kd_tensor *tensor, float *values, size_t samples)
+{
+    read_out(tensor, tensor->data, values, samples);
+}
+
+void kd_tensor_set_gradient(struct kd_tensor *tensor, const float *values)
+{
+    assert(tensor->private->is_output);
+    if (tensor->gradient == NULL)
+        return; /* nothing behind it learns */
+    memset(tensor->gradient, 0, tensor->size * sizeof *tensor->gradient);
+    to_blocked(tensor, values, tensor->gradient, tensor->batch);
+    tensor->private->gradient_written = true;
+}
+
+void kd_tensor_get_gradient(const struct kd_tensor *tensor, float *values)
+{
+    assert(tensor->gradient != NULL);
+    read_out(tensor, tensor->gradient, values, tensor->batch);
+}
+
+void kd_add(float *to, const float *from, size_t n)
+{
+#pragma omp parallel for
+    for (size_t i = 0; i < n; i++)
+        to[i] += from[i];
+}
+
+enum kd_status kd_tensor_desc(const struct kd_tensor *tensor, dnnl_memory_desc_t *desc)
+{
+    /* The unused lanes are declared as channels: there is no fast kernel for less
+     * than 16, and their zeros, and those of the weights, stay zeros. */
+    const size_t channels = tensor->blocked
+                                ? kd_channel_blocks(tensor->channels) * KD_LANES
+                                : tensor->channels;
+    const dnnl_dims_t dims = {(dnnl_dim_t)tensor->batch, (dnnl_dim_t)channels,
+                              (dnnl_dim_t)tensor->height, (dnnl_dim_t)tensor->width};
+
+    return kd_onednn_desc(desc, 4, dims, tensor->blocked ? dnnl_nChw16c : dnnl_nchw);
+}
