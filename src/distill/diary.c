@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* What a run writes down: metrics.jsonl for the numbers, run.jsonl for the times. */
+#include "distill/run_internal.h"
+
+#include "kd/file.h"
+#include "kd/json.h"
+#include "kd/log.h"
+#include "kd/memory.h"
+#include "kd/version.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static enum kd_status write_file(const struct kd_run *run, const char *name,
+                                 const char *text, size_t size)
+{
+    char *path = kd_path_join(run->directory, name);
+    enum kd_status status;
+
+    if (path == NULL)
+        return KD_EMEMORY;
+    status = kd_file_write(path, text, size);
+    free(path);
+    return status;
+}
+
+enum kd_status kd_diary_begin(const struct kd_run *run)
+{
+    const enum kd_status status =
+        write_file(run, "metrics.jsonl", run->metrics != NULL ? run->metrics : "",
+                   run->metrics_size);
+
+    if (status != KD_OK)
+        return status;
+    return write_file(run, "recipe.txt", run->text, strlen(run->text));
+}
+
+static void write_metrics(struct kd_json *json, const struct kd_run *run,
+                          const struct kd_epoch *e)
+{
+    const double rows = (double)e->sums.rows;
+
+    kd_json_begin(json, NULL, '{');
+    kd_json_u64(json, "epoch", run->epoch);
+    kd_json_f64(json, "lr", e->lr);
+    kd_json_f64(json, "loss", e->sums.total / rows);
+    if (e->sums.labelled > 0) {
+        kd_json_f64(json, "hard_loss", e->sums.hard / (double)e->sums.labelled);
+        kd_json_f64(json, "train_accuracy",
+                    (double)e->sums.right / (double)e->sums.labelled);
+    }
+    if (run->labels != NULL)
+        kd_json_f64(json, "soft_loss", e->sums.soft / rows);
+    if (e->tested > 0) {
+        kd_json_f64(json, "test_accuracy", e->test_accuracy);
+        kd_json_f64(json, "test_nll", e->test_nll);
+    }
+    kd_json_end(json);
+}
+
+static void tell(const struct kd_run *run, const struct kd_epoch *e)
+{
+    char tested[64] = "";
+
+    if (e->tested > 0)
+        snprintf(tested, sizeof tested, ", test accuracy %.2f %%",
+                 100 * e->test_accuracy);
+    kd_log(KD_LOG_INFO, "epoch %llu of %llu: loss %.4f%s, %.1f s, %.0f samples/s",
+           (unsigned long long)run->epoch, (unsigned long long)run->recipe->epochs,
+           e->sums.total / (double)e->sums.rows, tested, e->seconds,
+           (double)e->sums.rows / e->seconds);
+}
+
+enum kd_status kd_diary_epoch(struct kd_run *run, const struct kd_epoch *epoch)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_json *json = NULL;
+    const char *line = NULL;
+    char *all = NULL;
+
+    KD_TRY(kd_json_new(&json));
+    write_metrics(json, run, epoch);
+    KD_TRY(kd_json_text(json, &line));
+    all = kd_format("%s%s\n", run->metrics != NULL ? run->metrics : "", line);
+    KD_TRY(all != NULL ? KD_OK : KD_EMEMORY);
+    free(run->metrics);
+    run->metrics = all;
+    run->metrics_size = strlen(all);
+    KD_TRY(write_file(run, "metrics.jsonl", run->metrics, run->metrics_size));
+    KD_TRY(kd_diary_event(run, "epoch", epoch->seconds));
+    tell(run, epoch);
+    status = KD_OK;
+out:
+    kd_json_free(json);
+    return status;
+}
+
+static enum kd_status append(const char *path, struct kd_json *json)
+{
+    enum kd_status status;
+    FILE *to = fopen(path, "a");
+
+    if (to == NULL)
+        return kd_fail_errno(KD_ECREATE, "%s: cannot open", path);
+    status = kd_json_write(json, to);
+    if (fclose(to) != 0 && status == KD_OK)
+        status = kd_fail_errno(KD_EIO, "%s: cannot write", path);
+    return status;
+}
+
+enum kd_status kd_diary_event(const struct kd_run *run, const char *event,
+                              double seconds)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_json *json = NULL;
+    char *path = kd_path_join(run->directory, "run.jsonl");
+
+    KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(kd_json_new(&json));
+    kd_json_begin(json, NULL, '{');
+    kd_json_string(json, "event", event);
+    kd_json_u64(json, "epoch", run->epoch);
+    kd_json_f64(json, "seconds", seconds);
+    kd_json_u64(json, "time", (uint64_t)time(NULL));
+    kd_json_string(json, "version", kd_version());
+    kd_json_end(json);
+    KD_TRY(append(path, json));
+    status = KD_OK;
+out:
+    kd_json_free(json);
+    free(path);
+    return status;
+}

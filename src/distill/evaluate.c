@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An evaluation as a whole: all predictors step through the same samples, block by
+ * block. Threads measure rows; sums are taken in the order of rows, so that they do
+ * not depend on how many threads there are.
+ */
+#include "kd/evaluate.h"
+
+#include "distill/predictor_internal.h"
+#include "kd/memory.h"
+#include "kd/progress.h"
+#include "kd/thread.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A block holds about so many values of all predictors and pairs together. */
+#define BLOCK_VALUES ((size_t)1 << 22)
+#define BLOCK_ROWS   4096
+#define NETWORK_ROWS 256 /* blocks are multiples of it where they can */
+#define GRAIN_VALUES 4096
+
+struct run {
+    const struct kd_evaluate_options *options;
+    struct kd_evaluation *evaluation;
+    struct kd_dataset *data; /* NULL without options->data */
+    size_t count, open;      /* predictors, and those of them that were opened */
+    struct kd_predictor *predictors;
+    const struct kd_predictor *first_cache; /* NULL if there is none */
+    size_t classes;
+    struct kd_view_spec spec;
+
+    /* the block in hand */
+    size_t capacity, rows;
+    uint64_t *ids;               /* [capacity] */
+    uint32_t *views;             /* [capacity] */
+    int32_t *labels;             /* [capacity] */
+    float *p;                    /* [count][capacity][classes] */
+    struct kd_metrics_row *each; /* [count][capacity] */
+    double *variation;           /* [count * (count - 1) / 2][capacity] */
+    size_t current;              /* the predictor that is measured */
+};
+
+/* -- which samples ---------------------------------------------------------- */
+
+/* All predictors must speak of the same classes. */
+static enum kd_status check_classes(const struct run *run)
+{
+    const struct kd_predictor *a = &run->predictors[0];
+
+    for (size_t i = 1; i < run->count; i++) {
+        const struct kd_predictor *b = &run->predictors[i];
+
+        if (a->num_classes != b->num_classes)
+            return kd_fail(KD_EDATA, "%s: has %u classes, %s has %u", b->name,
+                           (unsigned)b->num_classes, a->name, (unsigned)a->num_classes);
+        if (!kd_digest_equal(&a->class_map_digest, &b->class_map_digest))
+            return kd_fail(KD_EDATA,
+                           "%s: its classes are not those of %s, or not in the same "
+                           "order",
+                           b->name, a->name);
+    }
+    return KD_OK;
+}
+
+/* The views that all caches have; the clean one alone if it is among them. */
+static enum kd_status choose_views(struct run *run)
+{
+    struct kd_evaluation *e = run->evaluation;
+    uint64_t first = 0, end = UINT64_MAX;
+
+    for (size_t i = 0; i < run->count; i++) {
+        const struct kd_identity *of;
+
+        if (run->predictors[i].cache == NULL)
+            continue;
+        of = kd_cache_identity(run->predictors[i].cache);
+        first = of->first_view > first ? of->first_view : first;
+        if ((uint64_t)of->first_view + of->views < end)
+            end = (uint64_t)of->first_view + of->views;
+    }
+    if (first >= end)
+        return kd_fail(KD_EDATA, "the caches have no view in common");
+    e->first_view = (uint32_t)first;
+    e->views = first == 0 ? 1 : (uint32_t)(end - first);
+    return KD_OK;
+}
+
+/* What views other than the clean one look like: to all caches the same. */
+static enum kd_status choose_augment(struct run *run)
+{
+    struct kd_evaluation *e = run->evaluation;
+    const struct kd_identity *like = NULL;
+
+    snprintf(e->augment, sizeof e->augment, "none");
+    if (e->first_view == 0)
+        return kd_view_parse("none", 0, &run->spec);
+    like = kd_cache_identity(run->first_cache->cache);
+    snprintf(e->augment, sizeof e->augment, "%s", like->augment);
+    for (size_t i = 0; i < run->count; i++) {
+        const struct kd_predictor *p = &run->predictors[i];
+        const struct kd_identity *of =
+            p->cache != NULL ? kd_cache_identity(p->cache) : like;
+
+        if (strcmp(of->augment, like->augment) != 0 || of->seed != like->seed)
+            return kd_fail(KD_EDATA,
+                           "%s: its views (%s, seed %llu) are not those of %s "
+                           "(%s, seed %llu)",
+                           p->name, of->augment, (unsigned long long)of->seed,
+                           run->first_cache->name, like->augment,
+                           (unsigned long long)like->seed);
+    }
+    return kd_view_parse(like->augment, like->seed, &run->spec);
+}
+
+/* The ids that all caches of one dataset have. */
+static enum kd_status intersect_ids(const struct run *run, uint64_t *first,
+                                    uint64_t *end)
+{
+    const struct kd_identity *like = kd_cache_identity(run->first_cache->cache);
+
+    *first = 0;
+    *end = UINT64_MAX;
+    for (size_t i = 0; i < run->count; i++) {
+        const struct kd_predictor *p = &run->predictors[i];
+
+        if (!kd_digest_equal(&kd_cache_identity(p->cache)->dataset_digest,
+                             &like->dataset_digest))
+            return kd_fail(KD_EDATA, "%s: was dumped over another dataset than %s",
+                           p->name, run->first_cache->name);
+        *first = p->first_id > *first ? p->first_id : *first;
+        *end = p->end_id < *end ? p->end_id : *end;
+    }
+    if (*first >= *end)
+        return kd_fail(KD_EDATA, "the caches have no sample in common");
+    return KD_OK;
+}
+
+static enum kd_status choose_ids(struct run *run)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_evaluation *e = run->evaluation;
+    uint64_t end = 0;
+
+    for (size_t i = 0; i < run->count; i++)
+        KD_TRY(kd_predictor_ready(&run->predictors[i], run->data));
+    if (run->data != NULL) {
+        e->first_id = kd_dataset_facts(run->data)->first;
+        end = kd_dataset_facts(run->data)->end;
+    } else {
+        KD_TRY(intersect_ids(run, &e->first_id, &end));
+    }
+    e->num_ids = end - e->first_id;
+    status = KD_OK;
+out:
+    return status;
+}
+
+static enum kd_status choose_samples(struct run *run)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_evaluation *e = run->evaluation;
+
+    KD_TRY(check_classes(run));
+    KD_TRY(choose_views(run));
+    KD_TRY(choose_augment(run));
+    KD_TRY(choose_ids(run));
+    if (e->num_ids > UINT64_MAX / e->views)
+        return kd_fail(KD_EDATA, "ids times views do not fit 64 bits");
+    e->samples = e->num_ids * e->views;
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* -- blocks ----------------------------------------------------------------- */
+
+/* Rows a block, so that values and variations of all of them stay in bounds. */
+static size_t choose_rows(size_t count, size_t classes)
+{
+    size_t rows = BLOCK_VALUES / (count * (classes + count));
+
+    if (rows > BLOCK_ROWS)
+        rows = BLOCK_ROWS;
+    if (rows > NETWORK_ROWS)
+        rows -= rows % NETWORK_ROWS;
+    return rows > 0 ? rows : 1;
+}
+
+static enum kd_status block_init(struct run *run)
+{
+    enum kd_status status = KD_EBUG;
+    const size_t pairs = run->count * (run->count - 1) / 2;
+
+    run->classes = run->predictors[0].num_classes;
+    run->capacity = choose_rows(run->count, run->classes);
+    KD_TRY(KD_NEW(run->ids, run->capacity));
+    KD_TRY(KD_NEW(run->views, run->capacity));
+    KD_TRY(KD_NEW(run->labels, run->capacity));
+    KD_TRY(KD_NEW(run->p, run->count * run->capacity * run->classes));
+    KD_TRY(KD_NEW(run->each, run->count * run->capacity));
+    KD_TRY(KD_NEW(run->variation, pairs * run->capacity));
+    status = KD_OK;
+out:
+    return status;
+}
+
+static int32_t label_of(const struct run *run, uint64_t id, uint32_t view)
+{
+    const struct kd_shard *shard = NULL;
+    uint64_t row = 0;
+
+    if (run->data != NULL)
+        return kd_dataset_label(run->data, id);
+    if (!kd_cache_find(run->first_cache->cache, id, view, &shard, &row))
+        return -1; /* reading the row will say that it is missing */
+    return kd_shard_label(shard, row);
+}
+
+static void name_samples(struct run *run, uint64_t first)
+{
+    const struct kd_evaluation *e = run->evaluation;
+    const uint64_t left = e->samples - first;
+
+    run->rows = left < run->capacity ? (size_t)left : run->capacity;
+    for (size_t i = 0; i < run->rows; i++) {
+        run->ids[i] = e->first_id + (first + i) / e->views;
+        run->views[i] = e->first_view + (uint32_t)((first + i) % e->views);
+        run->labels[i] = label_of(run, run->ids[i], run->views[i]);
+    }
+}
+
+/* Measures rows of one predictor and leaves probabilities in place of their logs. */
+static enum kd_status measure_rows(void *context, size_t begin, size_t end)
+{
+    struct run *run = context;
+    const size_t at = run->current * run->capacity;
+
+    for (size_t i = begin; i < end; i++) {
+        float *row = run->p + (at + i) * run->classes;
+
+        kd_metrics_measure(row, run->classes, run->labels[i], &run->each[at + i]);
+        for (size_t c = 0; c < run->classes; c++)
+            row[c] = expf(row[c]);
+    }
+    return KD_OK;
+}
+
+static double total_variation(const float *a, const float *b, size_t classes)
+{
+    double sum = 0;
+
+    for (size_t c = 0; c < classes; c++)
+        sum += fabs((double)a[c] - (double)b[c]);
+    return sum / 2;
+}
+
+static enum kd_status compare_rows(void *context, size_t begin, size_t end)
+{
+    struct run *run = context;
+    const size_t stride = run->capacity * run->classes;
+    size_t pair = 0;
+
+    for (size_t a = 0; a < run->count; a++)
+        for (size_t b = 0; b < a; b++, pair++)
+            for (size_t i = begin; i < end; i++)
+                run->variation[pair * run->capacity + i] = total_variation(
+                    run->p + a * stride + i * run->classes,
+                    run->p + b * stride + i * run->classes, run->classes);
+    return KD_OK;
+}
+
+static void add_pair(struct run *run, size_t a, size_t b, size_t pair)
+{
+    struct kd_pair_metrics *sums = &run->evaluation->pairs[a * run->count + b];
+
+    for (size_t i = 0; i < run->rows; i++) {
+        sums->agreeing += run->each[a * run->capacity + i].best ==
+                          run->each[b * run->capacity + i].best;
+        sums->variation += run->variation[pair * run->capacity + i];
+    }
+    run->evaluation->pairs[b * run->count + a] = *sums;
+}
+
+static void add_block(struct run *run)
+{
+    size_t pair = 0;
+
+    for (size_t a = 0; a < run->count; a++) {
+        for (size_t i = 0; i < run->rows; i++)
+            kd_metrics_add(&run->evaluation->predictors[a].metrics,
+                           &run->each[a * run->capacity + i]);
+        for (size_t b = 0; b < a; b++)
+            add_pair(run, a, b, pair++);
+        run->evaluation->pairs[a * run->count + a].agreeing += run->rows;
+    }
+}
+
+static enum kd_status run_block(struct run *run, uint64_t first)
+{
+    enum kd_status status = KD_EBUG;
+    const size_t grain = GRAIN_VALUES / run->classes + 1;
+
+    name_samples(run, first);
+    for (run->current = 0; run->current < run->count; run->current++) {
+        KD_TRY(kd_predictor_read(&run->predictors[run->current], &run->spec, run->ids,
+                                 run->views, run->rows,
+                                 run->p + run->current * run->capacity * run->classes));
+        KD_TRY(kd_parallel(run->rows, grain, measure_rows, run));
+    }
+    KD_TRY(kd_parallel(run->rows, grain, compare_rows, run));
+    add_block(run);
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* -- the run ---------------------------------------------------------------- */
+
+static enum kd_status run_blocks(struct run *run)
+{
+    enum kd_status status = KD_EBUG;
+    const uint64_t samples = run->evaluation->samples;
+    struct kd_progress progress;
+
+    kd_progress_open(&progress, "evaluating", "samples", samples);
+    for (uint64_t at = 0; at < samples; at += run->rows) {
+        if (kd_interrupted()) {
+            status = kd_fail_interrupted("evaluating");
+            goto out;
+        }
+        KD_TRY(run_block(run, at));
+        kd_progress_set(&progress, at + run->rows);
+    }
+    status = KD_OK;
+out:
+    kd_progress_close(&progress);
+    return status;
+}
+
+static enum kd_status open_predictors(struct run *run, const char *const *names)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_evaluation *e = run->evaluation;
+
+    for (; run->open < run->count; run->open++) {
+        struct kd_predictor *p = &run->predictors[run->open];
+
+        KD_TRY(kd_predictor_open(p, names[run->open], run->options->temperature));
+        e->predictors[run->open].temperature = p->temperature;
+        e->predictors[run->open].name = kd_copy_string(names[run->open]);
+        KD_TRY(e->predictors[run->open].name != NULL ? KD_OK : KD_EMEMORY);
+        if (p->cache != NULL && run->first_cache == NULL)
+            run->first_cache = p;
+    }
+    if (run->options->data != NULL)
+        KD_TRY(kd_dataset_open(run->options->data, &run->data));
+    status = KD_OK;
+out:
+    return status;
+}
+
+static enum kd_status evaluation_new(size_t count, struct kd_evaluation **evaluation)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_evaluation *made = NULL;
+
+    KD_TRY(KD_NEW(made, 1));
+    made->count = count;
+    KD_TRY(KD_NEW(made->predictors, count));
+    KD_TRY(KD_NEW(made->pairs, count * count));
+    *evaluation = made;
+    made = NULL;
+    status = KD_OK;
+out:
+    kd_evaluation_free(made);
+    return status;
+}
+
+void kd_evaluation_free(struct kd_evaluation *evaluation)
+{
+    if (evaluation == NULL)
+        return;
+    for (size_t i = 0; i < evaluation->count && evaluation->predictors != NULL; i++)
+        free(evaluation->predictors[i].name);
+    free(evaluation->predictors);
+    free(evaluation->pairs);
+    free(evaluation);
+}
+
+static void run_clear(struct run *run)
+{
+    /* The one that could not be opened may be half open. */
+    for (size_t i = 0; i < run->count && i <= run->open && run->predictors; i++)
+        kd_predictor_clear(&run->predictors[i]);
+    free(run->predictors);
+    kd_dataset_close(run->data);
+    free(run->ids);
+    free(run->views);
+    free(run->labels);
+    free(run->p);
+    free(run->each);
+    free(run->variation);
+}
+
+enum kd_status kd_evaluate(const char *const *names, size_t count,
+                           const struct kd_evaluate_options *options,
+                           struct kd_evaluation **evaluation)
+{
+    enum kd_status status = KD_EBUG;
+    struct run run = {.options = options, .count = count};
+
+    *evaluation = NULL;
+    if (count < 1 || count > KD_MAX_PREDICTORS)
+        return kd_fail(KD_EUSAGE, "%zu predictors: must be 1 to %d", count,
+                       KD_MAX_PREDICTORS);
+    if (options->temperature != 0 &&
+        !(options->temperature >= 0.001 && options->temperature <= 1e6))
+        return kd_fail(KD_EUSAGE, "temperature is %g: must be 0.001 to 1000000",
+                       options->temperature);
+    KD_TRY(evaluation_new(count, &run.evaluation));
+    KD_TRY(KD_NEW(run.predictors, count));
+    KD_TRY(open_predictors(&run, names));
+    KD_TRY(choose_samples(&run));
+    KD_TRY(block_init(&run));
+    KD_TRY(run_blocks(&run));
+    *evaluation = run.evaluation;
+    run.evaluation = NULL;
+    status = KD_OK;
+out:
+    kd_evaluation_free(run.evaluation);
+    run_clear(&run);
+    return status;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* The options of a recipe: one table for kd-train's flags and a recipe's keys. */
+#include "kd/recipe.h"
+
+#include <stddef.h>
+
+static const char *const label_views[] = {"same", "clean", NULL};
+
+/* An option, and where in the recipe its value is. */
+struct entry {
+    size_t at;
+    struct kd_option option;
+};
+
+#define AT(field) offsetof(struct kd_recipe, field)
+
+/* clang-format off */
+static const struct entry table[] = {
+    {AT(network), {.name = "network", .type = KD_OPTION_YAML, .metavar = "NET",
+     .help = "resnet20, plain4, mlp, or {family: ...} in full"}},
+    {AT(data), {.name = "data", .type = KD_OPTION_STRING, .metavar = "DATASET",
+     .help = "what to train on"}},
+    {AT(test), {.name = "test", .type = KD_OPTION_STRING, .metavar = "DATASET",
+     .help = "what to measure on after each epoch"}},
+    {AT(labels), {.name = "labels", .type = KD_OPTION_STRING, .metavar = "CACHE",
+     .help = "soft labels: a directory, a shard, or - for paths on stdin"}},
+    {AT(labels_view), {.name = "labels-view", .type = KD_OPTION_CHOICE, .metavar = "VIEW",
+     .choices = label_views,
+     .help = "soft labels of the view that the student sees, or of the clean one"}},
+    {AT(augment), {.name = "augment", .type = KD_OPTION_STRING, .metavar = "LIST",
+     .help = "crop4,flip or none; by default the cache's"}},
+    {AT(epochs), {.name = "epochs", .letter = 'e', .type = KD_OPTION_U64,
+     .min = 1, .max = 1e6, .metavar = "N", .help = "passes over the data"}},
+    {AT(batch), {.name = "batch", .letter = 'b', .type = KD_OPTION_U64,
+     .min = 1, .max = 65536, .metavar = "N", .help = "samples a step"}},
+    {AT(seed), {.name = "seed", .type = KD_OPTION_U64, .metavar = "N",
+     .help = "of the first weights, the order and the views"}},
+
+    {AT(schedule.lr), {.name = "lr", .key = "optimizer.lr", .type = KD_OPTION_F64,
+     .min = 1e-9, .max = 1e3, .metavar = "X", .help = "learning rate"}},
+    {AT(sgd.momentum), {.name = "momentum", .key = "optimizer.momentum",
+     .type = KD_OPTION_F64, .min = 0, .max = 0.9999, .metavar = "X",
+     .help = "momentum of SGD"}},
+    {AT(sgd.nesterov), {.name = "nesterov", .key = "optimizer.nesterov",
+     .type = KD_OPTION_FLAG, .help = "look ahead along the momentum"}},
+    {AT(sgd.weight_decay), {.name = "weight-decay", .key = "optimizer.weight-decay",
+     .type = KD_OPTION_F64, .min = 0, .max = 10, .metavar = "X",
+     .help = "pull of the weights to zero"}},
+    {AT(sgd.decay_weights_only), {.name = "decay-weights-only",
+     .key = "optimizer.decay-weights-only", .type = KD_OPTION_FLAG,
+     .help = "no weight decay on biases and batch norm"}},
+
+    {AT(schedule.kind), {.name = "schedule", .key = "schedule.kind",
+     .type = KD_OPTION_CHOICE, .choices = kd_schedule_kinds, .metavar = "KIND",
+     .help = "how the learning rate falls"}},
+    {AT(schedule.warmup), {.name = "warmup", .key = "schedule.warmup",
+     .type = KD_OPTION_F64, .min = 0, .max = 1e5, .metavar = "EPOCHS",
+     .help = "epochs in which the learning rate climbs"}},
+    {AT(milestones), {.name = "milestones", .key = "schedule.milestones",
+     .type = KD_OPTION_YAML, .metavar = "LIST",
+     .help = "multistep: epochs after which it falls, as [60, 120]"}},
+    {AT(schedule.gamma), {.name = "gamma", .key = "schedule.gamma",
+     .type = KD_OPTION_F64, .min = 1e-6, .max = 1, .metavar = "X",
+     .help = "multistep: by what factor"}},
+
+    {AT(loss.hard), {.name = "hard", .key = "loss.hard", .type = KD_OPTION_F64,
+     .min = 0, .max = 1e6, .metavar = "W",
+     .help = "weight of the cross-entropy with the labels, beside soft labels"}},
+    {AT(loss.soft), {.name = "soft", .key = "loss.soft", .type = KD_OPTION_F64,
+     .min = 0, .max = 1e6, .metavar = "W",
+     .help = "weight of the distance from the soft labels"}},
+    {AT(loss.temperature), {.name = "temperature", .letter = 'T',
+     .key = "loss.temperature", .type = KD_OPTION_F64, .min = 1e-3, .max = 1e4,
+     .metavar = "T", .help = "temperature of the soft labels, as they were dumped"}},
+    {AT(loss.kind), {.name = "distance", .key = "loss.distance",
+     .type = KD_OPTION_CHOICE, .choices = kd_loss_kinds, .metavar = "KIND",
+     .help = "from the soft labels"}},
+    {AT(loss.direction), {.name = "direction", .key = "loss.direction",
+     .type = KD_OPTION_CHOICE, .choices = kd_directions, .metavar = "WAY",
+     .help = "of kl: KL(teacher || student) or the reverse"}},
+    {AT(loss.reduction), {.name = "reduction", .key = "loss.reduction",
+     .type = KD_OPTION_CHOICE, .choices = kd_reductions, .metavar = "KIND",
+     .help = "mean over the batch, or over its classes too"}},
+    {AT(loss.t_squared), {.name = "t-squared", .key = "loss.t-squared",
+     .type = KD_OPTION_FLAG, .help = "multiply the distance by T squared"}},
+};
+/* clang-format on */
+
+void kd_recipe_options(struct kd_recipe *recipe,
+                       struct kd_option options[KD_RECIPE_OPTIONS])
+{
+    const size_t count = sizeof table / sizeof table[0];
+
+    _Static_assert(sizeof table / sizeof table[0] < KD_RECIPE_OPTIONS,
+                   "KD_RECIPE_OPTIONS is too small");
+    for (size_t i = 0; i < count; i++) {
+        options[i] = table[i].option;
+        options[i].value = (char *)recipe + table[i].at;
+    }
+    options[count] = (struct kd_option){0};
+}

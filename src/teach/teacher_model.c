@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Networks as teachers. The graph has a fixed batch; samples that do not fill it are
+ * followed by zeros, so that a row is the same whatever stands beside it.
+ */
+#include "teach/teacher_internal.h"
+
+#include "kd/memory.h"
+#include "kd/model.h"
+#include "kd/network.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Large enough to keep the matrix products busy, and with large samples no more than
+ * 64 MiB of them. */
+#define MOST_BATCH   256
+#define BATCH_FLOATS ((size_t)1 << 24)
+
+struct model_teacher {
+    struct kd_network *network;
+    size_t batch;
+    size_t sample; /* floats */
+    float *padded; /* [batch][channels][height][width], for batches that are not full */
+};
+
+static void close_model(void *state)
+{
+    struct model_teacher *teacher = state;
+
+    if (teacher == NULL)
+        return;
+    kd_network_free(teacher->network);
+    free(teacher->padded);
+    free(teacher);
+}
+
+/* A function of the network alone, so that its rows are. */
+static size_t choose_batch(size_t sample, size_t classes)
+{
+    size_t batch = MOST_BATCH;
+
+    while (batch > 1 && (sample + classes) > BATCH_FLOATS / batch)
+        batch /= 2;
+    return batch;
+}
+
+static enum kd_status check_sizes(const char *path, const struct kd_sizes *sizes,
+                                  size_t *sample)
+{
+    if (!kd_multiply(sizes->channels, sizes->height, sample) ||
+        !kd_multiply(*sample, sizes->width, sample) || *sample > SIZE_MAX / 2)
+        return kd_fail(KD_EDATA, "%s: samples of %zu x %zu x %zu are too large", path,
+                       sizes->channels, sizes->height, sizes->width);
+    return KD_OK;
+}
+
+static void set_facts(const struct kd_model *model, size_t batch,
+                      struct kd_teacher_facts *facts)
+{
+    _Static_assert(KD_MAX_CHANNELS == KD_MAX_NORMALIZE, "a model's fit a dataset's");
+    facts->shape = (struct kd_shape){model->sizes.channels, model->sizes.height,
+                                     model->sizes.width};
+    facts->num_classes = (uint32_t)model->sizes.classes;
+    facts->batch = batch;
+    facts->normalize.count = model->num_normalize;
+    memcpy(facts->normalize.mean, model->mean, sizeof model->mean);
+    memcpy(facts->normalize.deviation, model->deviation, sizeof model->deviation);
+    facts->digest = model->digest;
+    facts->class_map_digest = model->class_map_digest;
+    facts->bn_mode = "eval";
+}
+
+static enum kd_status open_model(const char *rest, struct kd_teacher_facts *facts,
+                                 void **state)
+{
+    enum kd_status status = KD_EBUG;
+    struct model_teacher *made = NULL;
+    struct kd_model model;
+
+    KD_TRY(KD_NEW(made, 1));
+    KD_TRY(kd_model_open(rest, &model));
+    KD_TRY(check_sizes(rest, &model.sizes, &made->sample));
+    made->batch = choose_batch(made->sample, model.sizes.classes);
+    KD_TRY(kd_network_build(&model.arch, &model.sizes, made->batch, false,
+                            &made->network));
+    KD_TRY(kd_model_load(rest, made->network->graph));
+    KD_TRY(KD_NEW(made->padded, made->batch * made->sample));
+    set_facts(&model, made->batch, facts);
+    *state = made;
+    made = NULL;
+    status = KD_OK;
+out:
+    close_model(made);
+    return status;
+}
+
+static enum kd_status run_model(void *state, const float *input, size_t count,
+                                float *logits)
+{
+    enum kd_status status = KD_EBUG;
+    struct model_teacher *teacher = state;
+    size_t taken = count * teacher->sample;
+
+    if (count < teacher->batch) {
+        memcpy(teacher->padded, input, taken * sizeof *input);
+        memset(teacher->padded + taken, 0,
+               (teacher->batch * teacher->sample - taken) * sizeof *input);
+        input = teacher->padded;
+    }
+    kd_tensor_set(teacher->network->input, input, teacher->batch);
+    KD_TRY(kd_graph_forward(teacher->network->graph));
+    kd_tensor_get(teacher->network->logits, logits, count);
+    status = KD_OK;
+out:
+    return status;
+}
+
+const struct kd_teacher_calls kd_teacher_model = {"model", open_model, run_model,
+                                                  close_model};
