@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* kd-info: what a cache, a shard or a network is. */
+#include "kd/cache_report.h"
+#include "kd/file.h"
+#include "kd/h5.h"
+#include "kd/model.h"
+#include "kd/options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct {
+    bool statistics;
+} args = {.statistics = true};
+
+static const struct kd_option options[] = {
+    {.name = "statistics",
+     .type = KD_OPTION_FLAG,
+     .value = &args.statistics,
+     .help = "of caches: read and verify every row, for the figures over all of them"},
+    {0}};
+
+/* Whether a regular file is a saved network, by its root attribute `format`. */
+static enum kd_status is_network(const char *path, bool *answer)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_h5 *file = NULL;
+    char *format = NULL;
+
+    KD_TRY(kd_h5_open(path, &file));
+    if (kd_h5_has_attribute(file, "format"))
+        KD_TRY(kd_h5_get_string(file, "format", &format));
+    *answer = format != NULL && strcmp(format, KD_MODEL_FORMAT) == 0;
+    status = KD_OK;
+out:
+    free(format);
+    kd_h5_close(file);
+    return status;
+}
+
+/* A directory of kd-train stands for the network in it. */
+static enum kd_status report(const char *what, struct kd_json *json)
+{
+    enum kd_status status = KD_EBUG;
+    char *model = kd_path_join(what, "model.h5");
+    bool network = false;
+    struct stat facts;
+
+    KD_TRY(model != NULL ? KD_OK : KD_EMEMORY);
+    if (access(model, F_OK) == 0) {
+        status = kd_model_report(model, json, stdout);
+        goto out;
+    }
+    if (strcmp(what, "-") != 0 && stat(what, &facts) == 0 && S_ISREG(facts.st_mode))
+        KD_TRY(is_network(what, &network));
+    if (network)
+        status = kd_model_report(what, json, stdout);
+    else
+        status = kd_cache_report(what, args.statistics, json, stdout);
+out:
+    free(model);
+    return status;
+}
+
+static enum kd_status inform(const char *what, bool as_json)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_json *json = NULL;
+
+    if (!as_json)
+        return report(what, NULL);
+    KD_TRY(kd_json_new(&json));
+    kd_json_begin(json, NULL, '{');
+    KD_TRY(report(what, json));
+    kd_json_end(json);
+    KD_TRY(kd_json_write(json, stdout));
+    status = KD_OK;
+out:
+    kd_json_free(json);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct kd_program program = {
+        .name = "kd-info",
+        .summary = "Says what a cache, a shard or a network is: identity, encoding, "
+                   "provenance, and figures over the rows of a cache.",
+        .operands = "FILE...",
+        .notes =
+            "A FILE is a shard, a directory of shards, a pipe of shard paths, - for "
+            "paths on\n"
+            "stdin, a network, or the directory that kd-train left it in. With "
+            "--json, there\n"
+            "is one object a line.\n",
+        .min_operands = 1,
+        .max_operands = SIZE_MAX,
+        .options = options,
+        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_JSON};
+    enum kd_status status = kd_program_parse(&program, argc, argv);
+
+    for (size_t i = 0; i < program.num_operands && status == KD_OK && !program.done;
+         i++)
+        status = inform(program.operand[i], program.json);
+    return kd_program_finish(&program, status);
+}
