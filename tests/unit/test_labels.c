@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/* Label sources: a cache's rows as a student takes them, and the caches refused. */
+#include "cache_fixture.h"
+
+#include "kd/labels.h"
+#include "kd/thread.h"
+
+#include <math.h>
+
+/* Waiting for the disk is for power cuts, which are not tested here. */
+int fsync(int fd)
+{
+    (void)fd;
+    return 0;
+}
+
+#define CLASSES 10
+#define SAMPLES 60
+
+/* A dataset as far as labels look at it: fixture_identity's own. */
+static struct kd_dataset_facts facts_of(uint64_t first, uint64_t end)
+{
+    struct kd_dataset_facts facts = {.name = "npy:x.npy",
+                                     .type = KD_U8,
+                                     .total = SAMPLES,
+                                     .first = first,
+                                     .end = end,
+                                     .num_classes = CLASSES};
+
+    fixture_digest(&facts.class_map_digest, 1);
+    fixture_digest(&facts.digest, 2);
+    return facts;
+}
+
+static const uint64_t some_ids[6] = {59, 0, 31, 30, 7, 0};
+
+/* softmax(z/T) and z/T of a row of teacher 1. */
+static void expected_row(uint64_t id, uint32_t view, double p[CLASSES],
+                         double scaled[CLASSES])
+{
+    float row[CLASSES];
+    double sum = 0;
+
+    fixture_row(1, id, view, CLASSES, row);
+    for (size_t c = 0; c < CLASSES; c++) {
+        scaled[c] = (double)row[c];
+        sum += p[c] = exp(scaled[c]);
+    }
+    for (size_t c = 0; c < CLASSES; c++)
+        p[c] /= sum;
+}
+
+static struct kd_labels *open_labels(const char *where,
+                                     const struct kd_labels_want *want)
+{
+    struct kd_labels *labels = NULL;
+    enum kd_status status = kd_labels_open(where, want, &labels);
+
+    if (status != KD_OK)
+        fail_msg("%s", kd_error());
+    return labels;
+}
+
+static void check_probabilities(enum kd_type dtype, double error)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 2, dtype);
+    const char *where = fixture_path(dtype == KD_F16 ? "p16" : "p32");
+    const uint32_t views[6] = {1, 0, 1, 0, 0, 1};
+    float soft[6 * CLASSES];
+
+    fixture_cache(where, &of, 1, 25);
+    struct kd_labels *labels = open_labels(where, &want);
+    assert_int_equal(kd_labels_identity(labels)->num_classes, CLASSES);
+    assert_int_equal(kd_labels_read(labels, some_ids, views, 6, soft), KD_OK);
+    for (size_t i = 0; i < 6; i++) {
+        double p[CLASSES], scaled[CLASSES], sum = 0;
+        expected_row(some_ids[i], views[i], p, scaled);
+        for (size_t c = 0; c < CLASSES; c++) {
+            assert_true(fabs((double)soft[i * CLASSES + c] - p[c]) < error);
+            sum += (double)soft[i * CLASSES + c];
+        }
+        assert_true(fabs(sum - 1) < 2 * error);
+    }
+    kd_labels_close(labels);
+}
+
+static void soft_labels_are_the_softmax_of_the_cached_rows(void **state)
+{
+    (void)state;
+    check_probabilities(KD_F32, 1e-6);
+    check_probabilities(KD_F16, 3e-4); /* |x| exp(x) / 2^11 at most, and rounding */
+}
+
+/* Far more rows than one thread takes: each goes to its own place. */
+static void a_batch_of_many_rows_is_read_on_all_threads(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F32);
+    static uint64_t ids[600];
+    static uint32_t views[600];
+    static float soft[600 * CLASSES];
+
+    (void)state;
+    kd_threads_set(3);
+    fixture_cache(fixture_path("many"), &of, 1, 100);
+    struct kd_labels *labels = open_labels(fixture_path("many"), &want);
+    for (size_t i = 0; i < 600; i++)
+        ids[i] = i * 37 % SAMPLES;
+    assert_int_equal(kd_labels_read(labels, ids, views, 600, soft), KD_OK);
+    for (size_t i = 0; i < 600; i++) {
+        double p[CLASSES], scaled[CLASSES];
+        expected_row(ids[i], 0, p, scaled);
+        for (size_t c = 0; c < CLASSES; c++)
+            assert_true(fabs((double)soft[i * CLASSES + c] - p[c]) < 1e-6);
+    }
+    kd_labels_close(labels);
+    kd_threads_set(0);
+}
+
+static void an_mse_loss_gets_logits_at_temperature_one_from_any_cache(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {
+        .data = &facts, .temperature = 1, .logits = true};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 2, KD_F32);
+    const uint32_t views[6] = {1, 0, 1, 0, 0, 1};
+    float soft[6 * CLASSES];
+
+    (void)state;
+    fixture_cache(fixture_path("logits"), &of, 1, 25);
+    struct kd_labels *labels = open_labels(fixture_path("logits"), &want);
+    assert_int_equal(kd_labels_read(labels, some_ids, views, 6, soft), KD_OK);
+    for (size_t i = 0; i < 6; i++) {
+        double p[CLASSES], scaled[CLASSES];
+        expected_row(some_ids[i], views[i], p, scaled);
+        for (size_t c = 0; c < CLASSES; c++)
+            assert_true(fabs((double)soft[i * CLASSES + c] - 4 * scaled[c]) < 2e-5);
+    }
+    kd_labels_close(labels);
+}
+
+static void the_views_of_a_cache_are_taken_in_turn(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 3, KD_F16);
+    const uint32_t turn[7] = {5, 6, 7, 5, 6, 7, 5};
+
+    (void)state;
+    of.first_view = 5;
+    fixture_cache(fixture_path("turn"), &of, 1, 100);
+    struct kd_labels *labels = open_labels(fixture_path("turn"), &want);
+    for (uint64_t epoch = 1; epoch <= 7; epoch++)
+        assert_int_equal(kd_labels_view(labels, epoch), turn[epoch - 1]);
+    assert_int_equal(kd_labels_view(labels, 3000000003), 7);
+    kd_labels_close(labels);
+}
+
+static void the_clean_view_stands_for_every_view_where_it_is_asked_for(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 2, KD_F32);
+    const uint32_t views[6] = {1, 0, 4000000000, 9, 1, 2}, clean[6] = {0};
+    float soft[6 * CLASSES], again[6 * CLASSES];
+
+    (void)state;
+    fixture_cache(fixture_path("clean"), &of, 1, 25);
+    for (unsigned logits = 0; logits < 2; logits++) {
+        struct kd_labels_want want = {.data = &facts,
+                                      .temperature = 4,
+                                      .logits = logits == 1,
+                                      .clean_view = true};
+        struct kd_labels *labels = open_labels(fixture_path("clean"), &want);
+        assert_int_equal(kd_labels_read(labels, some_ids, views, 6, soft), KD_OK);
+        kd_labels_close(labels);
+        want.clean_view = false;
+        labels = open_labels(fixture_path("clean"), &want);
+        assert_int_equal(kd_labels_read(labels, some_ids, clean, 6, again), KD_OK);
+        assert_memory_equal(soft, again, sizeof soft);
+        kd_labels_close(labels);
+    }
+}
+
+static void a_view_that_was_not_cached_is_named(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 2, KD_F16);
+    const uint64_t id = 12;
+    const uint32_t view = 2;
+    float soft[CLASSES];
+
+    (void)state;
+    fixture_cache(fixture_path("unseen"), &of, 1, 100);
+    struct kd_labels *labels = open_labels(fixture_path("unseen"), &want);
+    assert_int_equal(kd_labels_read(labels, &id, &view, 1, soft), KD_EDATA);
+    assert_says("sample 12, view 2");
+    kd_labels_close(labels);
+}
+
+/* -- refusals --------------------------------------------------------------- */
+
+/* Of a cache `of` for a student that wants `want`; the message names the cache. */
+static void assert_refused(const char *name, const struct kd_identity *of,
+                           const struct kd_labels_want *want, const char *words)
+{
+    struct kd_labels *labels = NULL;
+
+    fixture_cache(fixture_path(name), of, 1, 100);
+    assert_int_equal(kd_labels_open(fixture_path(name), want, &labels), KD_EDATA);
+    assert_null(labels);
+    assert_says(fixture_path(name));
+    assert_says(words);
+}
+
+static void a_cache_of_another_dataset_is_refused(void **state)
+{
+    struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+
+    (void)state;
+    fixture_digest(&facts.digest, 99);
+    assert_refused("dataset", &of, &want, "dumped over another dataset");
+    assert_says("npy:x.npy");
+}
+
+static void a_cache_of_other_classes_is_refused(void **state)
+{
+    struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    static const char *const names[CLASSES] = {"zero", "one"};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+
+    (void)state;
+    fixture_digest(&facts.class_map_digest, 99);
+    facts.class_names = names;
+    assert_refused("order", &of, &want, "not in the same order");
+    facts.num_classes = 11;
+    assert_refused("number", &of, &want, "has 10 classes, npy:x.npy has 11");
+}
+
+/* A slice of the data, or a small set, may lack samples of the last classes. */
+static void numbered_data_may_have_fewer_classes_than_the_cache(void **state)
+{
+    struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+
+    (void)state;
+    facts.num_classes = CLASSES - 2;
+    assert_int_equal(kd_class_map_digest(NULL, CLASSES, &of.class_map_digest), KD_OK);
+    assert_int_equal(kd_class_map_digest(NULL, CLASSES - 2, &facts.class_map_digest),
+                     KD_OK);
+    fixture_cache(fixture_path("fewer"), &of, 1, 100);
+    kd_labels_close(open_labels(fixture_path("fewer"), &want));
+}
+
+/* It says nothing of classes, so there is nothing to differ in. */
+static void data_without_labels_takes_the_classes_of_the_cache(void **state)
+{
+    struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+
+    (void)state;
+    facts.num_classes = 0;
+    assert_int_equal(kd_class_map_digest(NULL, 0, &facts.class_map_digest), KD_OK);
+    fixture_cache(fixture_path("unlabelled"), &of, 1, 100);
+    kd_labels_close(open_labels(fixture_path("unlabelled"), &want));
+}
+
+static void a_cache_of_another_temperature_is_refused_with_the_remedy(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 2.5};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+
+    (void)state;
+    assert_refused("temperature", &of, &want, "its temperature is 4");
+    assert_says("the recipe's is 2.5");
+    assert_says("give --temperature 4 or dump again");
+}
+
+static void a_cache_that_lacks_samples_of_the_slice_is_refused(void **state)
+{
+    struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    struct kd_identity of = fixture_identity(CLASSES, 20, 1, KD_F16);
+
+    (void)state;
+    of.first_id = 20; /* it has 20 to 39 */
+    assert_refused("less", &of, &want, "covers ids 20 to 39, npy:x.npy has 0 to 59");
+    facts = facts_of(19, 40);
+    assert_refused("low", &of, &want, "npy:x.npy has 19 to 39");
+    facts = facts_of(20, 41);
+    assert_refused("high", &of, &want, "npy:x.npy has 20 to 40");
+    facts = facts_of(20, 40);
+    kd_labels_close(open_labels(fixture_path("high"), &want));
+    facts = facts_of(25, 26);
+    kd_labels_close(open_labels(fixture_path("high"), &want));
+}
+
+static void an_mse_loss_refuses_log_probabilities(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {
+        .data = &facts, .temperature = 4, .logits = true};
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+
+    (void)state;
+    of.value_kind = KD_VALUE_LOGPROBS;
+    assert_refused("logprobs", &of, &want, "holds log-probabilities");
+    assert_says("mean-logit");
+}
+
+static void a_cache_without_the_clean_view_is_refused_where_it_is_wanted(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {
+        .data = &facts, .temperature = 4, .clean_view = true};
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 2, KD_F16);
+
+    (void)state;
+    of.first_view = 1;
+    assert_refused("drawn", &of, &want, "no clean view");
+}
+
+static void a_cache_with_rows_missing_is_refused(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+    struct kd_labels *labels = NULL;
+
+    (void)state;
+    fixture_shard(fixture_path("part.h5"), &of, 1, 0, 50);
+    assert_int_equal(kd_labels_open(fixture_path("part.h5"), &want, &labels), KD_EDATA);
+    assert_says("10 of 60 rows are missing");
+    assert_int_equal(kd_labels_open(fixture_path("none"), &want, &labels), KD_ENOINPUT);
+    assert_null(labels);
+    kd_labels_close(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(soft_labels_are_the_softmax_of_the_cached_rows),
+        cmocka_unit_test(a_batch_of_many_rows_is_read_on_all_threads),
+        cmocka_unit_test(an_mse_loss_gets_logits_at_temperature_one_from_any_cache),
+        cmocka_unit_test(the_views_of_a_cache_are_taken_in_turn),
+        cmocka_unit_test(the_clean_view_stands_for_every_view_where_it_is_asked_for),
+        cmocka_unit_test(a_view_that_was_not_cached_is_named),
+        cmocka_unit_test(a_cache_of_another_dataset_is_refused),
+        cmocka_unit_test(a_cache_of_other_classes_is_refused),
+        cmocka_unit_test(numbered_data_may_have_fewer_classes_than_the_cache),
+        cmocka_unit_test(data_without_labels_takes_the_classes_of_the_cache),
+        cmocka_unit_test(a_cache_of_another_temperature_is_refused_with_the_remedy),
+        cmocka_unit_test(a_cache_that_lacks_samples_of_the_slice_is_refused),
+        cmocka_unit_test(an_mse_loss_refuses_log_probabilities),
+        cmocka_unit_test(a_cache_without_the_clean_view_is_refused_where_it_is_wanted),
+        cmocka_unit_test(a_cache_with_rows_missing_is_refused),
+    };
+
+    return cmocka_run_group_tests_name("labels", tests, fixture_open, fixture_close);
+}

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+/* Recipes: defaults, the options and YAML that fill them in, what is refused, and the
+ * text that stands for a run. */
+#include "cache_fixture.h"
+
+#include "kd/recipe.h"
+
+#include "base/options_internal.h"
+
+/* One parse: of a command line and, if there is one, a YAML file. */
+struct parsed {
+    struct kd_recipe recipe;
+    struct kd_option options[KD_RECIPE_OPTIONS];
+    struct kd_program program;
+    enum kd_status status; /* of kd_program_parse, else of kd_recipe_check */
+};
+
+#define MAX_ARGUMENTS 20
+
+/* `arguments` are ended by NULL. Close it with close_parsed. */
+static void parse_all(struct parsed *p, const char *const *arguments)
+{
+    static char name[] = "kd-train", texts[MAX_ARGUMENTS][4224];
+    static char *argv[MAX_ARGUMENTS + 2] = {name};
+    int argc = 1;
+
+    for (; arguments[argc - 1] != NULL; argc++) {
+        assert_true(argc <= MAX_ARGUMENTS);
+        argv[argc] = texts[argc - 1]; /* parsing writes into them */
+        snprintf(argv[argc], sizeof texts[0], "%s", arguments[argc - 1]);
+    }
+    argv[argc] = NULL;
+    *p = (struct parsed){.status = KD_EBUG};
+    kd_recipe_init(&p->recipe);
+    kd_recipe_options(&p->recipe, p->options);
+    p->program = (struct kd_program){.name = "kd-train",
+                                     .summary = "",
+                                     .operands = "",
+                                     .options = p->options,
+                                     .common = KD_COMMON_ALL};
+    p->status = kd_program_parse(&p->program, argc, argv);
+    if (p->status == KD_OK)
+        p->status = kd_recipe_check(&p->recipe, &p->program);
+}
+
+/* Not kd_program_finish, which closes stdout. */
+static void close_parsed(struct parsed *p)
+{
+    kd_options_close(&p->program);
+}
+
+#define PARSE(p, ...) parse_all((p), (const char *const[]){__VA_ARGS__, NULL})
+#define BASE          "--network", "resnet8", "--data", "npy:x.npy"
+
+static void assert_parsed(const struct parsed *p)
+{
+    if (p->status != KD_OK)
+        fail_msg("%s", kd_error());
+}
+
+static const char *write_yaml(const char *text)
+{
+    const char *path = fixture_path("recipe.yaml");
+
+    assert_int_equal(kd_file_write(path, text, strlen(text)), KD_OK);
+    return path;
+}
+
+/* -- defaults --------------------------------------------------------------- */
+
+static void defaults_are_those_of_the_help(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--labels", "soft");
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.epochs, 30);
+    assert_int_equal(p.recipe.batch, 128);
+    assert_int_equal(p.recipe.seed, 1);
+    assert_null(p.recipe.test);
+    assert_null(p.recipe.augment);
+    assert_int_equal(p.recipe.labels_view, KD_LABELS_SAME_VIEW);
+    assert_true(p.recipe.sgd.momentum == 0.9 && p.recipe.sgd.nesterov);
+    assert_true(p.recipe.sgd.weight_decay == 5e-4 && !p.recipe.sgd.decay_weights_only);
+    assert_int_equal(p.recipe.schedule.kind, KD_COSINE);
+    assert_true(p.recipe.schedule.lr == 0.1 && p.recipe.schedule.warmup == 1);
+    assert_true(p.recipe.loss.hard == 0.1 && p.recipe.loss.soft == 0.9);
+    assert_true(p.recipe.loss.temperature == 4 && p.recipe.loss.t_squared);
+    assert_int_equal(p.recipe.loss.kind, KD_LOSS_KL);
+    assert_int_equal(p.recipe.loss.direction, KD_FORWARD);
+    assert_int_equal(p.recipe.loss.reduction, KD_BATCHMEAN);
+    assert_int_equal(p.recipe.arch.family, KD_FAMILY_RESNET);
+    assert_int_equal(p.recipe.arch.depth, 8);
+    close_parsed(&p);
+}
+
+/* -- options and YAML ------------------------------------------------------- */
+
+static void every_option_reaches_the_recipe(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "-e7", "-b", "32", "--seed=9", "--lr=0.5", "--no-nesterov",
+          "--momentum=0", "--decay-weights-only", "--labels=c", "--direction=reverse",
+          "--reduction=elemmean", "--no-t-squared", "-T2");
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.epochs, 7);
+    assert_int_equal(p.recipe.batch, 32);
+    assert_int_equal(p.recipe.seed, 9);
+    assert_true(p.recipe.schedule.lr == 0.5);
+    assert_true(!p.recipe.sgd.nesterov && p.recipe.sgd.momentum == 0);
+    assert_true(p.recipe.sgd.decay_weights_only);
+    assert_string_equal(p.recipe.labels, "c");
+    assert_int_equal(p.recipe.loss.direction, KD_REVERSE);
+    assert_int_equal(p.recipe.loss.reduction, KD_ELEMMEAN);
+    assert_true(!p.recipe.loss.t_squared && p.recipe.loss.temperature == 2);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--test", "npy:t.npy", "--labels=c", "--labels-view=clean",
+          "--augment", "crop4,flip", "--weight-decay", "0", "--schedule=multistep",
+          "--milestones=[3, 5]", "--gamma=0.2", "--warmup=0", "--distance=mse");
+    assert_parsed(&p);
+    assert_string_equal(p.recipe.data, "npy:x.npy");
+    assert_string_equal(p.recipe.test, "npy:t.npy");
+    assert_int_equal(p.recipe.labels_view, KD_LABELS_CLEAN_VIEW);
+    assert_string_equal(p.recipe.augment, "crop4,flip");
+    assert_true(p.recipe.sgd.weight_decay == 0);
+    assert_int_equal(p.recipe.schedule.kind, KD_MULTISTEP);
+    assert_int_equal(p.recipe.schedule.num_milestones, 2);
+    assert_int_equal(p.recipe.schedule.milestones[0], 3);
+    assert_int_equal(p.recipe.schedule.milestones[1], 5);
+    assert_true(p.recipe.schedule.gamma == 0.2 && p.recipe.schedule.warmup == 0);
+    assert_int_equal(p.recipe.loss.kind, KD_LOSS_MSE);
+    close_parsed(&p);
+}
+
+static const char whole_recipe[] =
+    "network: {family: mlp, hidden: [32, 16], batch-norm: false}\n"
+    "data: npy:x.npy,y.npy\n"
+    "test: npy:x.npy,y.npy@0:10\n"
+    "labels: soft-labels\n"
+    "labels-view: clean\n"
+    "augment: flip\n"
+    "epochs: 12\n"
+    "batch: 64\n"
+    "seed: 5\n"
+    "optimizer: {lr: 0.05, momentum: 0.8, nesterov: false, weight-decay: 1e-4,\n"
+    "            decay-weights-only: true}\n"
+    "schedule: {kind: multistep, warmup: 0.5, milestones: [6, 9], gamma: 0.25}\n"
+    "loss: {hard: 0.5, soft: 2, temperature: 3, distance: kl, direction: reverse,\n"
+    "       reduction: elemmean, t-squared: false}\n";
+
+static void a_whole_recipe_is_read_from_yaml(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, "--config", write_yaml(whole_recipe));
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.arch.family, KD_FAMILY_MLP);
+    assert_int_equal(p.recipe.arch.hidden[1], 16);
+    assert_false(p.recipe.arch.batch_norm);
+    assert_string_equal(p.recipe.test, "npy:x.npy,y.npy@0:10");
+    assert_int_equal(p.recipe.labels_view, KD_LABELS_CLEAN_VIEW);
+    assert_int_equal(p.recipe.epochs, 12);
+    assert_true(p.recipe.schedule.lr == 0.05 && p.recipe.sgd.momentum == 0.8);
+    assert_true(!p.recipe.sgd.nesterov && p.recipe.sgd.decay_weights_only);
+    assert_int_equal(p.recipe.schedule.milestones[1], 9);
+    assert_true(p.recipe.loss.hard == 0.5 && p.recipe.loss.soft == 2);
+    assert_true(p.recipe.loss.temperature == 3 && !p.recipe.loss.t_squared);
+    assert_int_equal(p.recipe.loss.direction, KD_REVERSE);
+    close_parsed(&p);
+}
+
+static void the_command_line_beats_the_recipe(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, "--lr=1", "--config", write_yaml(whole_recipe), "--network=plain4");
+    assert_parsed(&p);
+    assert_true(p.recipe.schedule.lr == 1 && p.recipe.sgd.momentum == 0.8);
+    assert_int_equal(p.recipe.arch.family, KD_FAMILY_PLAIN);
+    close_parsed(&p);
+}
+
+static void assert_refused(struct parsed *p, enum kd_status status, const char *words)
+{
+    if (p->status != status)
+        fail_msg("status %d, '%s'", p->status, kd_error());
+    assert_says(words);
+    close_parsed(p);
+}
+
+static void an_unknown_key_is_refused_with_its_place_and_the_nearest(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--config", write_yaml("epochs: 3\nloss: {temprature: 4}\n"));
+    assert_refused(&p, KD_ERECIPE, "recipe.yaml:2:8");
+    assert_says("temperature");
+    PARSE(&p, BASE, "--config", write_yaml("loss: {distance: klo}\n"));
+    assert_refused(&p, KD_ERECIPE, "kl, ce, mse");
+}
+
+static void values_out_of_range_are_refused(void **state)
+{
+    static const char *const bad[] = {
+        "--epochs=0",    "--batch=0",     "--batch=65537",   "--lr=0",
+        "--lr=nan",      "--momentum=1",  "--gamma=0",       "--gamma=1.5",
+        "--hard=-1",     "--soft=inf",    "--temperature=0", "--warmup=-1",
+        "--distance=l1", "--epochs=many", "--labels-view=2"};
+    struct parsed p;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(bad[i], "="), bad[i]);
+        PARSE(&p, BASE, bad[i]);
+        assert_refused(&p, KD_EUSAGE, name);
+    }
+}
+
+static void network_and_data_must_be_given(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, "--data", "npy:x.npy");
+    assert_refused(&p, KD_EUSAGE, "--network");
+    PARSE(&p, "--network", "mlp");
+    assert_refused(&p, KD_EUSAGE, "--data");
+}
+
+static void a_network_that_is_none_is_refused_with_its_place(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, "--data=npy:x", "--config", write_yaml("epochs: 2\nnetwork: resnet9\n"));
+    assert_refused(&p, KD_ERECIPE, "recipe.yaml:2:10");
+    PARSE(&p, "--data=npy:x", "--network", "vgg16");
+    assert_refused(&p, KD_ERECIPE, "--network");
+    assert_says("vgg16");
+}
+
+/* -- milestones ------------------------------------------------------------- */
+
+static void milestones_that_make_no_sense_are_refused_with_their_place(void **state)
+{
+    char many[512] = "schedule: {kind: multistep, milestones: [1";
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--config",
+          write_yaml("schedule:\n  kind: multistep\n  milestones: [60, 30]\n"));
+    assert_refused(&p, KD_ERECIPE, "recipe.yaml:3:20: milestones must ascend");
+    PARSE(&p, BASE, "--config",
+          write_yaml("schedule: {kind: multistep, milestones: [5, 5]}\n"));
+    assert_refused(&p, KD_ERECIPE, "must ascend");
+    PARSE(&p, BASE, "--config",
+          write_yaml("schedule: {kind: multistep, milestones: 60}\n"));
+    assert_refused(&p, KD_ERECIPE, "recipe.yaml:1:41: milestones are a list");
+    PARSE(&p, BASE, "--config",
+          write_yaml("schedule: {kind: multistep, milestones: [3, many]}\n"));
+    assert_refused(&p, KD_ERECIPE, "recipe.yaml:1:45: 'many'");
+    PARSE(&p, BASE, "--config",
+          write_yaml("schedule: {kind: multistep, milestones: [0]}\n"));
+    assert_refused(&p, KD_ERECIPE, "recipe.yaml:1:42: '0'");
+    for (size_t i = 2; i <= KD_MAX_MILESTONES + 1; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many), ", %zu", i);
+    snprintf(many + strlen(many), sizeof many - strlen(many), "]}\n");
+    PARSE(&p, BASE, "--config", write_yaml(many));
+    assert_refused(&p, KD_ERECIPE, "up to 32");
+    PARSE(&p, BASE, "--schedule=multistep", "--milestones=[2, 1]");
+    assert_refused(&p, KD_ERECIPE, "--milestones:1:5: milestones must ascend");
+}
+
+static void multistep_needs_milestones(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--schedule=multistep");
+    assert_refused(&p, KD_ERECIPE, "multistep needs its milestones");
+}
+
+static void other_schedules_leave_milestones_alone(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--milestones=[3, 5]", "--schedule=cosine");
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.schedule.num_milestones, 0);
+    close_parsed(&p);
+}
+
+/* -- weights ---------------------------------------------------------------- */
+
+static void without_soft_labels_the_loss_is_the_cross_entropy(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE);
+    assert_parsed(&p);
+    assert_true(p.recipe.loss.hard == 1 && p.recipe.loss.soft == 0);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--hard=0.5", "--soft=3");
+    assert_parsed(&p);
+    assert_true(p.recipe.loss.hard == 0.5 && p.recipe.loss.soft == 0);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--config", write_yaml("loss: {hard: 0.25}\n"));
+    assert_parsed(&p);
+    assert_true(p.recipe.loss.hard == 0.25);
+    close_parsed(&p);
+}
+
+static void a_loss_without_any_weight_is_refused(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--hard=0");
+    assert_refused(&p, KD_ERECIPE, "nothing to learn");
+    PARSE(&p, BASE, "--labels=c", "--hard=0", "--soft=0");
+    assert_refused(&p, KD_ERECIPE, "nothing to learn");
+    PARSE(&p, BASE, "--labels=c", "--hard=0");
+    assert_parsed(&p);
+    close_parsed(&p);
+}
+
+/* -- the text --------------------------------------------------------------- */
+
+/* The text that a run is known by: a change here makes runs that were begun with an
+ * earlier version ones of another recipe. */
+static void the_text_of_a_recipe_is_this(void **state)
+{
+    static const char expected[] =
+        "network: {family: mlp, hidden: [32, 16], batch-norm: false}\n"
+        "data: DATA\n"
+        "test: TEST\n"
+        "labels: LABELS\n"
+        "labels-view: clean\n"
+        "augment: flip\n"
+        "epochs: 12\n"
+        "batch: 64\n"
+        "seed: 5\n"
+        "optimizer: sgd momentum 0.80000000000000004 nesterov 0 weight-decay "
+        "0.0001 weights only\n"
+        "schedule: multistep lr 0.050000000000000003 warmup 0.5 gamma 0.25 6 9\n"
+        "loss: hard 0.5 soft 2 temperature 3 kl reverse elemmean\n";
+    struct parsed p;
+    char *text = NULL;
+
+    (void)state;
+    PARSE(&p, "--config", write_yaml(whole_recipe));
+    assert_parsed(&p);
+    text = kd_recipe_text(&p.recipe, "DATA", "TEST", "LABELS");
+    assert_non_null(text);
+    assert_string_equal(text, expected);
+    free(text);
+    close_parsed(&p);
+}
+
+/* The text of a recipe with one more option. */
+static char *text_with(const char *option)
+{
+    struct parsed p;
+    char *text = NULL;
+
+    PARSE(&p, "--config", write_yaml(whole_recipe), option);
+    assert_parsed(&p);
+    text = kd_recipe_text(&p.recipe, "DATA", "TEST", "LABELS");
+    assert_non_null(text);
+    close_parsed(&p);
+    return text;
+}
+
+static void every_value_that_decides_is_in_the_text(void **state)
+{
+    static const char *const options[] = {"--network=mlp",
+                                          "--labels-view=same",
+                                          "--augment=none",
+                                          "--epochs=13",
+                                          "--batch=65",
+                                          "--seed=6",
+                                          "--lr=0.050000000000001",
+                                          "--momentum=0.7",
+                                          "--nesterov",
+                                          "--weight-decay=0",
+                                          "--schedule=cosine",
+                                          "--no-decay-weights-only",
+                                          "--warmup=0",
+                                          "--milestones=[6]",
+                                          "--gamma=0.5",
+                                          "--hard=0.25",
+                                          "--soft=1",
+                                          "--temperature=4",
+                                          "--distance=ce",
+                                          "--t-squared",
+                                          "--direction=forward",
+                                          "--reduction=batchmean"};
+    char *same = text_with("--lr=0.05");
+
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        char *text = text_with(options[i]);
+        if (strcmp(text, same) == 0)
+            fail_msg("%s makes no difference", options[i]);
+        free(text);
+    }
+    free(same);
+}
+
+static void names_of_inputs_are_not_in_the_text(void **state)
+{
+    char *a = text_with("--data=npy:elsewhere.npy"), *b = text_with("--labels=other");
+
+    (void)state;
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_are_those_of_the_help),
+        cmocka_unit_test(every_option_reaches_the_recipe),
+        cmocka_unit_test(a_whole_recipe_is_read_from_yaml),
+        cmocka_unit_test(the_command_line_beats_the_recipe),
+        cmocka_unit_test(an_unknown_key_is_refused_with_its_place_and_the_nearest),
+        cmocka_unit_test(values_out_of_range_are_refused),
+        cmocka_unit_test(network_and_data_must_be_given),
+        cmocka_unit_test(a_network_that_is_none_is_refused_with_its_place),
+        cmocka_unit_test(milestones_that_make_no_sense_are_refused_with_their_place),
+        cmocka_unit_test(multistep_needs_milestones),
+        cmocka_unit_test(other_schedules_leave_milestones_alone),
+        cmocka_unit_test(without_soft_labels_the_loss_is_the_cross_entropy),
+        cmocka_unit_test(a_loss_without_any_weight_is_refused),
+        cmocka_unit_test(the_text_of_a_recipe_is_this),
+        cmocka_unit_test(every_value_that_decides_is_in_the_text),
+        cmocka_unit_test(names_of_inputs_are_not_in_the_text),
+    };
+
+    return cmocka_run_group_tests_name("recipe", tests, fixture_open, fixture_close);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* Threads: ranges cover everything once, and the first failure is the one told. */
+#include "kd/thread.h"
+
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define COUNT 1000
+
+struct visits {
+    int seen[COUNT];
+    int calls;
+    size_t smallest;
+};
+
+static enum kd_status count_visits(void *context, size_t begin, size_t end)
+{
+    struct visits *visits = context;
+
+    for (size_t i = begin; i < end; i++)
+        visits->seen[i]++;
+#pragma omp critical
+    {
+        visits->calls++;
+        if (end - begin < visits->smallest)
+            visits->smallest = end - begin;
+    }
+    return KD_OK;
+}
+
+static void every_index_is_visited_once(void **state)
+{
+    (void)state;
+    for (size_t threads = 1; threads <= 7; threads++)
+        for (size_t count = 0; count <= COUNT; count = count * 3 + 1) {
+            struct visits visits = {.smallest = SIZE_MAX};
+            kd_threads_set(threads);
+            assert_int_equal(kd_parallel(count, 1, count_visits, &visits), KD_OK);
+            for (size_t i = 0; i < COUNT; i++)
+                assert_int_equal(visits.seen[i], i < count);
+            assert_int_equal(visits.calls, count < threads ? count : threads);
+        }
+}
+
+static void no_range_is_smaller_than_the_grain(void **state)
+{
+    (void)state;
+    kd_threads_set(8);
+    for (size_t grain = 0; grain < 1300; grain = grain * 2 + 1) {
+        struct visits visits = {.smallest = SIZE_MAX};
+        assert_int_equal(kd_parallel(COUNT, grain, count_visits, &visits), KD_OK);
+        assert_true(visits.smallest >= (grain < COUNT ? grain : COUNT));
+    }
+}
+
+static enum kd_status fail_from(void *context, size_t begin, size_t end)
+{
+    size_t first = *(size_t *)context;
+
+    if (end <= first)
+        return KD_OK;
+    return kd_fail(begin <= first ? KD_EDATA : KD_EIO, "index %zu",
+                   begin > first ? begin : first);
+}
+
+static void the_first_failure_in_order_is_told(void **state)
+{
+    (void)state;
+    kd_threads_set(4);
+    for (size_t first = 0; first < COUNT; first += 37) {
+        assert_int_equal(kd_parallel(COUNT, 1, fail_from, &first), KD_EDATA);
+        char text[32];
+        snprintf(text, sizeof text, "index %zu", first);
+        assert_string_equal(kd_error(), text);
+    }
+}
+
+static enum kd_status go_deeper(void *context, size_t begin, size_t end)
+{
+    (void)begin;
+    (void)end;
+    return kd_parallel(COUNT, 1, fail_from, context);
+}
+
+static void loops_may_be_nested(void **state)
+{
+    size_t first = 500;
+
+    (void)state;
+    kd_threads_set(3);
+    assert_int_equal(kd_parallel(3, 1, go_deeper, &first), KD_EDATA);
+    assert_string_equal(kd_error(), "index 500");
+}
+
+static void the_number_is_what_was_set(void **state)
+{
+    (void)state;
+    assert_true(kd_threads() >= 1);
+    kd_threads_set(3);
+    assert_int_equal(kd_threads(), 3);
+    assert_int_equal(omp_get_max_threads(), 3);
+    kd_threads_set(0);
+    assert_in_range(kd_threads(), 1, (size_t)sysconf(_SC_NPROCESSORS_CONF));
+    assert_int_equal(kd_threads(), omp_get_num_procs());
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_number_is_what_was_set),
+        cmocka_unit_test(every_index_is_visited_once),
+        cmocka_unit_test(no_range_is_smaller_than_the_grain),
+        cmocka_unit_test(the_first_failure_in_order_is_told),
+        cmocka_unit_test(loops_may_be_nested),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
