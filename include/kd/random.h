@@ -27,7 +27,10 @@ enum kd_random_purpose {
     KD_RANDOM_WEIGHTS = 3, /* initial weights: id is the hash of the name */
     KD_RANDOM_GLYPH = 4,   /* drawing of synthetic sample id */
     KD_RANDOM_DROPOUT = 5,
-    KD_RANDOM_TEST = 6
+    KD_RANDOM_TEST = 6,
+    KD_RANDOM_SAMPLE = 7, /* which classes of (id, view) a sampled row keeps */
+    KD_RANDOM_TEACHER = 8, /* whose row (id, view) becomes under the policy random */
+    KD_RANDOM_NOISE = 9    /* of private votes on (id, view) */
 };
 
 struct kd_random {
@@ -53,6 +56,11 @@ double kd_random_between(struct kd_random *r, double low, double high);
 
 /* Normal with mean 0 and deviation 1 (Box-Muller). */
 double kd_random_normal(struct kd_random *r);
+
+/* Beta(a, b) in [0, 1], for a and b from 0.001 up: x / (x + y) of two gamma deviates
+ * (Marsaglia, Tsang 2000), in logarithms, as those of small a and b are below the
+ * smallest double. */
+double kd_random_beta(struct kd_random *r, double a, double b);
 
 /* order[0..n-1] becomes a permutation of 0..n-1 that is a function of (seed,
  * epoch) alone. */

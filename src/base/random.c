@@ -99,7 +99,7 @@ double kd_random_between(struct kd_random *r, double low, double high)
     return value < high ? value : nextafter(high, low);
 }
 
-/* ln x for x in (0, 1]: a power of two, and 2 atanh((m-1)/(m+1)) of the rest. */
+/* ln x for x > 0: a power of two, and 2 atanh((m-1)/(m+1)) of the rest. */
 static double natural_log(double x)
 {
     int exponent = 0;
@@ -136,6 +136,43 @@ double kd_random_normal(struct kd_random *r)
     double radius = sqrt(-2 * natural_log(1 - kd_random_unit(r)));
 
     return radius * cosine_of_turns(kd_random_unit(r));
+}
+
+/* e^x for |x| <= 700: a power of two, and Taylor's series of the rest. */
+static double exponential(double x)
+{
+    double turns = floor(x * 0x1.71547652b82fep+0 + 0.5); /* x / ln 2 */
+    double rest = x - turns * 0x1.62e42fefa39efp-1, sum = 1;
+
+    for (int k = 16; k >= 1; k--)
+        sum = 1 + sum * rest / k;
+    return ldexp(sum, (int)turns);
+}
+
+/* The logarithm of a gamma deviate of shape `a`; below 1 it is one of shape a + 1 times
+ * u^(1/a). */
+static double log_gamma_deviate(struct kd_random *r, double a)
+{
+    double boost = a < 1 ? natural_log(1 - kd_random_unit(r)) / a : 0;
+    double d = (a < 1 ? a + 1 : a) - 1.0 / 3, c = 1 / sqrt(9 * d);
+
+    for (;;) {
+        double x = kd_random_normal(r), v = 1 + c * x;
+        if (v <= 0)
+            continue;
+        double log_v = 3 * natural_log(v), log_u = natural_log(1 - kd_random_unit(r));
+        if (log_u < x * x / 2 + d - d * (v * v * v) + d * log_v)
+            return natural_log(d) + log_v + boost;
+    }
+}
+
+double kd_random_beta(struct kd_random *r, double a, double b)
+{
+    double x = log_gamma_deviate(r, a), y = log_gamma_deviate(r, b);
+
+    if (y - x > 700)
+        return 0;
+    return x - y > 700 ? 1 : 1 / (1 + exponential(y - x));
 }
 
 void kd_random_permutation(uint64_t seed, uint64_t epoch, uint32_t *order, uint32_t n)

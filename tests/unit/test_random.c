@@ -66,6 +66,8 @@ static void the_streams_never_change(void **state)
     assert_true(kd_random_between(&r, -2, 5) == 0x1.50a9dab2a796cp+1);
     assert_true(kd_random_normal(&r) == -0x1.459d991f8e927p+0);
     assert_true(kd_random_normal(&r) == -0x1.8aeceb721d4a1p-2);
+    assert_true(kd_random_beta(&r, 0.2, 0.2) == 0x1.8ecc985b03fd8p-8);
+    assert_true(kd_random_beta(&r, 8, 3) == 0x1.41eca5975bad1p-1);
     kd_random_permutation(1, 2, mine, 10);
     assert_memory_equal(mine, order, sizeof order);
 }
@@ -198,6 +200,64 @@ static void normal_is_box_and_mullers(void **state)
     }
 }
 
+/* A gamma deviate's logarithm, by Marsaglia and Tsang's paper and the C library. */
+static double naive_log_gamma(struct kd_random *r, double a)
+{
+    double boost = a < 1 ? log(1 - kd_random_unit(r)) / a : 0;
+    double d = a + (a < 1) - 1 / 3.0;
+
+    for (;;) {
+        double x = kd_random_normal(r), v = pow(1 + x / sqrt(9 * d), 3), u;
+        if (v <= 0)
+            continue;
+        u = 1 - kd_random_unit(r);
+        if (log(u) < 0.5 * x * x + d - d * v + d * log(v))
+            return log(d * v) + boost;
+    }
+}
+
+static const double shapes[][2] = {{0.001, 0.001}, {0.01, 0.03}, {0.2, 0.2},
+                                   {0.5, 0.5},     {1, 1},       {2, 0.5},
+                                   {8, 3},         {100, 100}};
+#define NUM_SHAPES (sizeof shapes / sizeof *shapes)
+
+static void beta_is_a_share_of_gammas(void **state)
+{
+    struct kd_random a = kd_random_at(11, KD_RANDOM_TEST, 0, 0), b = a;
+
+    (void)state;
+    for (size_t s = 0; s < NUM_SHAPES; s++)
+        for (int i = 0; i < 5000; i++) {
+            double x = naive_log_gamma(&b, shapes[s][0]);
+            double y = naive_log_gamma(&b, shapes[s][1]);
+            double mine = kd_random_beta(&a, shapes[s][0], shapes[s][1]);
+            assert_true(mine >= 0 && mine <= 1);
+            assert_true(fabs(mine - 1 / (1 + exp(y - x))) < 1e-12);
+        }
+}
+
+/* Mean a / (a + b), variance a b / ((a + b)^2 (a + b + 1)); bounds of four deviations,
+ * the variance's being at most that of a coin. */
+static void beta_has_its_mean_and_variance(void **state)
+{
+    enum { DRAWS = 50000 };
+    struct kd_random r = kd_random_at(12, KD_RANDOM_TEST, 0, 0);
+
+    (void)state;
+    for (size_t s = 0; s < NUM_SHAPES; s++) {
+        const double a = shapes[s][0], b = shapes[s][1], mean = a / (a + b);
+        const double variance = mean * (1 - mean) / (a + b + 1);
+        double sum = 0, square = 0;
+        for (int i = 0; i < DRAWS; i++) {
+            double x = kd_random_beta(&r, a, b);
+            sum += x;
+            square += (x - mean) * (x - mean);
+        }
+        assert_true(fabs(sum / DRAWS - mean) < 4 * sqrt(variance / DRAWS));
+        assert_true(fabs(square / DRAWS - variance) < 6 * variance / sqrt(DRAWS));
+    }
+}
+
 static void a_permutation_has_each_number_once(void **state)
 {
     enum { N = 1000 };
@@ -252,6 +312,8 @@ int main(void)
         cmocka_unit_test(between_never_gives_its_upper_bound),
         cmocka_unit_test(normal_is_normal),
         cmocka_unit_test(normal_is_box_and_mullers),
+        cmocka_unit_test(beta_is_a_share_of_gammas),
+        cmocka_unit_test(beta_has_its_mean_and_variance),
         cmocka_unit_test(a_permutation_has_each_number_once),
         cmocka_unit_test(all_permutations_are_equally_likely),
     };
