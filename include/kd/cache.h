@@ -40,11 +40,16 @@ uint64_t kd_cache_rows(const struct kd_cache *cache);
 size_t kd_cache_num_shards(const struct kd_cache *cache);
 const struct kd_shard *kd_cache_shard(const struct kd_cache *cache, size_t index);
 
+/* The most values that a row of the cache has: see kd_shard_kept. */
+size_t kd_cache_kept(const struct kd_cache *cache);
+
 /* Whether every row that the identity promises is there; KD_EDATA names the first
  * missing one and how many are missing. */
 enum kd_status kd_cache_whole(const struct kd_cache *cache) KD_CHECKED;
 
-/* The shard and row of (id, view); false where it is missing. */
+/* The shard and row of (id, view); false where it is missing. Constant time where
+ * shards have the same number of samples each and every id all its views, as those of
+ * kd-dump do; else a binary search. */
 bool kd_cache_find(const struct kd_cache *cache, uint64_t id, uint32_t view,
                    const struct kd_shard **shard, uint64_t *row);
 
@@ -54,6 +59,16 @@ bool kd_cache_find(const struct kd_cache *cache, uint64_t id, uint32_t view,
 enum kd_status kd_cache_read(const struct kd_cache *cache, const uint64_t *ids,
                              const uint32_t *views, size_t count, float *values,
                              float *log_z) KD_CHECKED;
+
+/* Whether reading verifies the checks of rows; it does unless told otherwise. Not while
+ * other threads read. */
+void kd_cache_set_verify(struct kd_cache *cache, bool verify);
+
+/* Tells the system that the rows of ids begin to end-1 are needed soon, or no more for
+ * a while: who reads a cache that is larger than memory in blocks of ids has each read
+ * once, in order. Hints. */
+void kd_cache_prefetch(const struct kd_cache *cache, uint64_t begin, uint64_t end);
+void kd_cache_forget(const struct kd_cache *cache, uint64_t begin, uint64_t end);
 
 /* "DIRECTORY/shard-000042.h5" on the heap. */
 char *kd_cache_shard_path(const char *directory, uint64_t index) KD_CHECKED;
@@ -89,7 +104,10 @@ struct kd_cache_stats {
     uint64_t labelled; /* rows whose label is known */
     uint64_t agreeing; /* of those, where the most probable class is the label */
     double max_prob;   /* mean of the greatest probability of a row */
-    double entropy;    /* mean of -sum p log p, in nats */
+    double entropy;    /* mean of -sum p log p, in nats; of sparse rows, with the tail
+                          spread evenly */
+    double kept_mass;  /* mean probability mass of the classes that are kept */
+    uint64_t values;   /* logits that are stored */
     uint64_t bytes;    /* of the shard files */
 };
 

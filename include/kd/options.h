@@ -124,4 +124,9 @@ const char *kd_nearest_word(const char *word, const char *const *words);
 bool kd_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *value);
 bool kd_parse_f64(const char *text, double min, double max, double *value);
 
+/* The fewest digits that read back as the same finite double; whole numbers below
+ * 1e15 without an exponent. */
+#define KD_TEXT_F64 32
+void kd_text_f64(double value, char text[KD_TEXT_F64]);
+
 #endif

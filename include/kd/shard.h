@@ -5,22 +5,38 @@
  * A shard is one HDF5 file of N rows. A row is the C temperature-scaled logits
  * of one (id, view), found by id and view and never by its position in somebody's
  * batch. All datasets are contiguous, little-endian and unfiltered, so that
- * readers map them; bytes are a function of the content alone.
+ * readers map them; bytes are a function of the content alone. How many logits of a
+ * row are there is the codec's matter (kd/codec.h): K of each row, or in a ragged
+ * encoding (top-p, sampled) some, M in all.
  *
- *     /id       u64 [N]        ascending
- *     /view     u32 [N]        ascending within an id
- *     /label    i32 [N]        -1 where unknown
- *     /logits   f16|f32 [N,C]  z/T minus the row's maximum
- *     /row_max  f32 [N]        max(z/T): adds back the absolute logit
- *     /log_z    f32 [N]        log sum exp of z/T minus the maximum, before rounding
- *     /check    u32 [N]        low half of XXH3-64 over the row's bytes in the
- *                              datasets above, in this order
+ *     /id              u64 [N]        ascending
+ *     /view            u32 [N]        ascending within an id
+ *     /label           i32 [N]        -1 where unknown
+ *     /offset          u64 [N+1]      ragged: row r has values offset[r] to
+ *                                     offset[r+1]-1; offset[0] = 0, offset[N] = M
+ *     /logits          f16|bf16|f32   z/T minus the row's maximum; dense [N,C], top-k
+ *                                     [N,K], ragged [M]
+ *     /index           u8|u16|u32     sparse: the class of each logit, shaped as
+ *                                     /logits; most probable first, of equal ones the
+ *                                     lower class first
+ *     /draws           u16 [M]        sampled: how often the class was drawn
+ *     /row_max         f32 [N]        max(z/T): adds back the absolute logit
+ *     /log_z           f32 [N]        log sum exp of z/T minus the maximum, over all
+ *                                     C, before rounding
+ *     /log_tail        f32 [N]        sparse: log of the probability mass not kept,
+ *                                     before rounding; at most 0, -inf for none
+ *     /log_z_also      f32 [N,A]      at the A further temperatures t: log sum exp of
+ *     /log_tail_also   f32 [N,A]      (z - max z)/t, and the log of the mass not kept
+ *     /check           u32 [N]        low half of XXH3-64 over the row's bytes in the
+ *                                     datasets above, in this order; of /offset, the
+ *                                     row's number of values as u64
  *
- * so that softmax(z/T) = exp(logits - log_z) and z = T (logits + row_max). Root
- * attributes are the fields of struct kd_identity by their names, and `format`
- * "kdcache", `format_version` 1, `encoding` "dense", `k` (= C), `identity_digest`
- * over the fields, `complete` 1 (set last), `history`. Logits below the type's
- * least finite value are stored as that value, so that rows are always finite.
+ * so that softmax(z/T) = exp(logits - log_z) and z = T (logits + row_max); at another
+ * temperature t it is exp(logits T/t - log_z_also). Root attributes are the fields of
+ * struct kd_identity by their names, and `format` "kdcache", `format_version` 1,
+ * `identity_digest` over the fields, `complete` 1 (set last), `history`. Logits below
+ * the type's least finite value are stored as that value, so that rows are always
+ * finite.
  *
  * Writing:
  *
@@ -31,7 +47,8 @@
  *         KD_TRY(kd_shard_writer_add(w, &some_rows));
  *     KD_TRY(kd_shard_writer_commit(w));      (or kd_shard_writer_abandon)
  *
- * Reading:
+ * Reading: kd_shard_row for a row as it is stored, kd_shard_read for all C values;
+ * kd/soft.h makes soft labels of them.
  *
  *     struct kd_shard *s = NULL;
  *     KD_TRY(kd_shard_open("out/shard-000000.h5", &s));
@@ -41,6 +58,7 @@
 #ifndef KD_SHARD_H
 #define KD_SHARD_H
 
+#include "kd/codec.h"
 #include "kd/hash.h"
 #include "kd/status.h"
 #include "kd/type.h"
@@ -60,9 +78,10 @@ enum kd_value_kind { KD_VALUE_LOGITS, KD_VALUE_LOGPROBS };
 struct kd_identity {
     enum kd_cache_kind kind;
     enum kd_value_kind value_kind;
-    enum kd_type dtype;   /* KD_F16 or KD_F32 */
-    uint32_t num_classes; /* C, at least 2 */
-    double temperature;   /* T > 0 */
+    struct kd_codec codec; /* attributes encoding, dtype, k; top-p: mass; sparse:
+                              also_temperatures */
+    uint32_t num_classes;  /* C, at least 2 */
+    double temperature;    /* T > 0 */
     struct kd_digest class_map_digest;
     struct kd_digest dataset_digest;
     uint64_t first_id;    /* the cache, once finished, holds ids first_id to */
@@ -107,16 +126,24 @@ const char *kd_identity_field(const struct kd_identity *identity, size_t index,
 struct kd_json;
 void kd_identity_json(const struct kd_identity *identity, struct kd_json *json);
 
-/* A number as identities write it: the fewest digits that read back the same. */
-void kd_number_text(double value, char text[32]);
-
-/* Rows on their way in. */
+/*
+ * Rows on their way in. Dense ones have all C values. Sparse ones (offset is not NULL)
+ * are log-probabilities of some classes, and of the rest of them together: they can
+ * become top-k or top-p rows that keep no more, but not dense or sampled ones, and the
+ * codec must have no further temperatures.
+ */
 struct kd_rows {
     size_t count;
     const uint64_t *id;   /* [count] */
     const uint32_t *view; /* [count] */
     const int32_t *label; /* [count] */
-    const float *scaled;  /* [count][C] z/T, absolute; or log-probabilities */
+    const float *scaled;  /* [count][C] z/T, absolute, or log-probabilities; sparse:
+                             [offset[count]] log-probabilities */
+
+    /* sparse rows only */
+    const uint64_t *offset; /* [count+1], from 0 */
+    const uint32_t *index;  /* [offset[count]] classes, in any order, none twice */
+    const float *log_rest;  /* [count] log of the mass of all others; -inf for none */
 };
 
 struct kd_shard_writer;
@@ -138,6 +165,12 @@ enum kd_status kd_shard_writer_add(struct kd_shard_writer *writer,
 enum kd_status kd_shard_writer_commit(struct kd_shard_writer *writer) KD_CHECKED;
 void kd_shard_writer_abandon(struct kd_shard_writer *writer); /* NULL is fine */
 
+/* Bytes of a shard file, exactly, without making it: its layout is tried in a temporary
+ * file without data. `values` counts in ragged encodings alone: M. */
+enum kd_status kd_shard_measure(const struct kd_identity *identity, uint64_t rows,
+                                uint64_t values, const char *history,
+                                uint64_t *bytes) KD_CHECKED;
+
 struct kd_shard;
 
 /* Opens and maps a finished shard; checks format, completeness, layout, types,
@@ -156,11 +189,49 @@ int32_t kd_shard_label(const struct kd_shard *shard, uint64_t row);
 float kd_shard_row_max(const struct kd_shard *shard, uint64_t row);
 float kd_shard_log_z(const struct kd_shard *shard, uint64_t row);
 
-/* Decodes rows row .. row+count-1 into values [count][C]: z/T minus the row's
- * maximum. Each row's check is verified first: KD_EDATA naming file, row, id and
- * view. May be called by several threads at once. */
+/* Whether reading verifies each row's check; it does unless told otherwise. Not while
+ * other threads read. */
+void kd_shard_set_verify(struct kd_shard *shard, bool verify);
+
+/* Values of all rows together: rows times C or k, or of a ragged one M. */
+uint64_t kd_shard_values(const struct kd_shard *shard);
+
+/* The most values that a row of the shard has: C, k, or of a ragged one what the
+ * longest has. */
+size_t kd_shard_kept(const struct kd_shard *shard);
+
+/* A row as it is stored, decoded. */
+struct kd_row {
+    uint64_t id;
+    uint32_t view;
+    int32_t label;
+    size_t size;           /* n values */
+    float *values;         /* [n] z/T minus the row's maximum */
+    uint32_t *index;       /* [n] classes; dense: untouched, 0 to C-1 is meant */
+    const uint16_t *draws; /* [n] sampled: times drawn, in the map; else NULL */
+    float row_max, log_z;
+    float log_tail;                          /* dense: -inf */
+    const float *log_z_also, *log_tail_also; /* [A], in the map; NULL if A is 0 */
+};
+
+/* Verifies and decodes one row. The caller sets row->values and row->index to room for
+ * kd_shard_kept() elements (index may be NULL for dense shards). KD_EDATA naming file,
+ * row, id and view where its check differs, or where a value or class is out of range.
+ * May be called by several threads at once. */
+enum kd_status kd_shard_row(const struct kd_shard *shard, uint64_t at,
+                            struct kd_row *row) KD_CHECKED;
+
+/* Verifies and decodes rows row .. row+count-1 into values [count][C]: z/T minus the
+ * row's maximum, such that exp(values - log_z) are probabilities of sum 1. Of sparse
+ * rows, the classes that are not kept get even shares of the tail. May be called by
+ * several threads at once. */
 enum kd_status kd_shard_read(const struct kd_shard *shard, uint64_t row, size_t count,
                              float *values) KD_CHECKED;
+
+/* Tells the system that rows row .. row+count-1 are needed soon, or no more for a
+ * while; a hint. */
+void kd_shard_prefetch(const struct kd_shard *shard, uint64_t row, uint64_t count);
+void kd_shard_forget(const struct kd_shard *shard, uint64_t row, uint64_t count);
 
 /* The row of (id, view), or UINT64_MAX. Constant time where every id has all its
  * views, else a binary search. */

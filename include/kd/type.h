@@ -19,6 +19,7 @@
     X(KD_U64, "uint64", 8)                                                             \
     X(KD_I64, "int64", 8)                                                              \
     X(KD_F16, "float16", 2)                                                            \
+    X(KD_BF16, "bfloat16", 2)                                                          \
     X(KD_F32, "float32", 4)                                                            \
     X(KD_F64, "float64", 8)
 

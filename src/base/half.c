@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Half precision. The plain C does what the F16C instructions do, to the bit:
- * rounding to nearest even, and NaNs made quiet with their upper payload kept.
+ * Half precision and bfloat16. The plain C of halves does what the F16C instructions
+ * do, to the bit: rounding to nearest even, and NaNs made quiet with their upper
+ * payload kept.
  */
 #include "kd/half.h"
+
+#include "kd/vector.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -139,4 +142,33 @@ void kd_half_to_float(const uint16_t *from, float *to, size_t n)
 #endif
     for (size_t i = 0; i < n; i++)
         to[i] = kd_half_to_float_one(from[i]);
+}
+
+uint16_t kd_bf16_from_float_one(float value)
+{
+    uint32_t bits = bits_of(value);
+    uint32_t odd = bits >> 16 & 1;
+
+    if ((bits & 0x7fffffff) > 0x7f800000) /* NaN */
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + odd) >> 16);
+}
+
+float kd_bf16_to_float_one(uint16_t value)
+{
+    uint32_t quiet = (value & 0x7fff) > 0x7f80 ? 0x400000 : 0;
+
+    return float_of((uint32_t)value << 16 | quiet);
+}
+
+KD_VECTOR void kd_bf16_from_float(const float *from, uint16_t *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = kd_bf16_from_float_one(from[i]);
+}
+
+KD_VECTOR void kd_bf16_to_float(const uint16_t *from, float *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = kd_bf16_to_float_one(from[i]);
 }

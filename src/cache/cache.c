@@ -1,24 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Caches: shards opened together, and rows found among them by id and view. */
+/* Caches: shards opened together. */
 #include "kd/cache.h"
 
+#include "cache/cache_internal.h"
 #include "kd/file.h"
 #include "kd/memory.h"
-#include "kd/thread.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-/* A thread gets rows of at least so many values in all. */
-#define GRAIN_VALUES 16384
-
-struct kd_cache {
-    char *name;
-    struct kd_shard **shards; /* by ids, ascending */
-    size_t count, capacity;
-    uint64_t rows;
-};
 
 static enum kd_status add_shard(struct kd_cache *cache, const char *path)
 {
@@ -29,6 +19,8 @@ static enum kd_status add_shard(struct kd_cache *cache, const char *path)
     KD_TRY(kd_shard_open(path, &shard));
     cache->shards[cache->count++] = shard;
     cache->rows += kd_shard_rows(shard);
+    if (kd_shard_kept(shard) > cache->kept)
+        cache->kept = kd_shard_kept(shard);
 out:
     return status;
 }
@@ -157,6 +149,24 @@ static enum kd_status check_shards(struct kd_cache *cache)
     return status;
 }
 
+/* What finding the shard of an id needs, in one piece. The first shard and the last may
+ * be smaller than the others. */
+static enum kd_status index_shards(struct kd_cache *cache)
+{
+    enum kd_status status = KD_EBUG;
+    const size_t first = cache->count > 2 ? 1 : 0, last = cache->count - 1;
+
+    KD_TRY(KD_NEW(cache->keys, cache->count));
+    for (size_t i = 0; i < cache->count; i++)
+        cache->keys[i] = (struct kd_cache_key){kd_shard_ids(cache->shards[i])[0],
+                                               kd_shard_views(cache->shards[i])[0]};
+    const uint64_t ids = cache->keys[last].id - cache->keys[first].id;
+    if (ids > 0)
+        cache->shards_an_id = (double)(last - first) / (double)ids;
+out:
+    return status;
+}
+
 static bool is_directory(const char *where)
 {
     struct stat facts;
@@ -182,6 +192,7 @@ enum kd_status kd_cache_open(const char *where, struct kd_cache **cache)
     else
         KD_TRY(add_stream(made, where));
     KD_TRY(check_shards(made));
+    KD_TRY(index_shards(made));
     *cache = made;
     made = NULL;
 out:
@@ -196,6 +207,7 @@ void kd_cache_close(struct kd_cache *cache)
     for (size_t i = 0; i < cache->count; i++)
         kd_shard_close(cache->shards[i]);
     free(cache->shards);
+    free(cache->keys);
     free(cache->name);
     free(cache);
 }
@@ -223,6 +235,17 @@ size_t kd_cache_num_shards(const struct kd_cache *cache)
 const struct kd_shard *kd_cache_shard(const struct kd_cache *cache, size_t index)
 {
     return cache->shards[index];
+}
+
+size_t kd_cache_kept(const struct kd_cache *cache)
+{
+    return cache->kept;
+}
+
+void kd_cache_set_verify(struct kd_cache *cache, bool verify)
+{
+    for (size_t i = 0; i < cache->count; i++)
+        kd_shard_set_verify(cache->shards[i], verify);
 }
 
 /* The first row that the identity promises and that is not there. */
@@ -265,66 +288,4 @@ enum kd_status kd_cache_whole(const struct kd_cache *cache)
                    cache->name, (unsigned long long)(promised - cache->rows),
                    (unsigned long long)promised, (unsigned long long)id,
                    (unsigned)view);
-}
-
-bool kd_cache_find(const struct kd_cache *cache, uint64_t id, uint32_t view,
-                   const struct kd_shard **shard, uint64_t *row)
-{
-    size_t low = 0, high = cache->count; /* the last shard that begins no later */
-
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        const struct kd_shard *at = cache->shards[middle];
-
-        if (compare_keys(kd_shard_ids(at)[0], kd_shard_views(at)[0], id, view) <= 0)
-            low = middle;
-        else
-            high = middle;
-    }
-    *shard = cache->shards[low];
-    *row = kd_shard_find(*shard, id, view);
-    return *row != UINT64_MAX;
-}
-
-/* What the threads read. */
-struct reading {
-    const struct kd_cache *cache;
-    const uint64_t *ids;
-    const uint32_t *views;
-    float *values, *log_z;
-};
-
-static enum kd_status read_one(const struct reading *reading, size_t i)
-{
-    const struct kd_shard *shard = NULL;
-    size_t classes = kd_cache_identity(reading->cache)->num_classes;
-    uint64_t row = 0;
-
-    if (!kd_cache_find(reading->cache, reading->ids[i], reading->views[i], &shard,
-                       &row))
-        return kd_fail(KD_EDATA, "%s: sample %llu, view %u is not in the cache",
-                       reading->cache->name, (unsigned long long)reading->ids[i],
-                       (unsigned)reading->views[i]);
-    if (reading->log_z != NULL)
-        reading->log_z[i] = kd_shard_log_z(shard, row);
-    return kd_shard_read(shard, row, 1, reading->values + i * classes);
-}
-
-static enum kd_status read_range(void *context, size_t begin, size_t end)
-{
-    enum kd_status status = KD_OK;
-
-    for (size_t i = begin; i < end && status == KD_OK; i++)
-        status = read_one(context, i);
-    return status;
-}
-
-enum kd_status kd_cache_read(const struct kd_cache *cache, const uint64_t *ids,
-                             const uint32_t *views, size_t count, float *values,
-                             float *log_z)
-{
-    struct reading reading = {cache, ids, views, values, log_z};
-    size_t grain = GRAIN_VALUES / kd_cache_identity(cache)->num_classes + 1;
-
-    return kd_parallel(count, grain, read_range, &reading);
 }

@@ -5,6 +5,7 @@
  */
 #include "kd/cache.h"
 
+#include "cache/shard_read_internal.h"
 #include "kd/memory.h"
 #include "kd/progress.h"
 #include "kd/thread.h"
@@ -17,8 +18,8 @@
 #define PART_BLOCKS 256 /* between two looks at the progress and the signals */
 
 struct block {
-    uint64_t labelled, agreeing;
-    double max_prob, entropy;
+    uint64_t labelled, agreeing, values;
+    double max_prob, entropy, kept;
 };
 
 /* What the threads measure: blocks from `first_block` of a shard on. */
@@ -28,28 +29,41 @@ struct measuring {
     struct block blocks[PART_BLOCKS];
 };
 
-/* Values are z/T - max; log p = values - log_z. */
-static void measure_row(const struct kd_shard *shard, uint64_t row, const float *values,
-                        size_t classes, struct block *block)
+/* Entropy of a row; of what is not kept as if it were spread evenly. */
+static double entropy_of(const struct kd_row *row, size_t classes)
 {
-    double log_z = (double)kd_shard_log_z(shard, row), entropy = 0;
-    int32_t label = kd_shard_label(shard, row);
+    const double log_z = (double)row->log_z, log_tail = (double)row->log_tail;
+    double entropy = 0;
+
+    for (size_t i = 0; i < row->size; i++) {
+        double log_p = (double)row->values[i] - log_z;
+        entropy -= exp(log_p) * log_p;
+    }
+    if (isfinite(log_tail) && row->size < classes)
+        entropy -= exp(log_tail) * (log_tail - log((double)(classes - row->size)));
+    return entropy;
+}
+
+/* Values are z/T - max, so that the greatest probability is exp(0 - log_z), whether or
+ * not its class was sampled. */
+static void measure_row(const struct kd_row *row, size_t classes, struct block *block)
+{
     size_t best = 0;
 
-    for (size_t c = 0; c < classes; c++) {
-        double log_p = (double)values[c] - log_z;
-
-        entropy -= exp(log_p) * log_p;
-        best = values[c] > values[best] ? c : best;
-    }
-    block->entropy += entropy;
-    block->max_prob += exp((double)values[best] - log_z);
-    block->labelled += label >= 0;
-    block->agreeing += label >= 0 && (size_t)label == best;
+    for (size_t i = 1; i < row->size; i++)
+        best = row->values[i] > row->values[best] ? i : best;
+    if (row->index != NULL)
+        best = row->index[best];
+    block->values += row->size;
+    block->kept += -expm1((double)row->log_tail);
+    block->entropy += entropy_of(row, classes);
+    block->max_prob += exp(-(double)row->log_z);
+    block->labelled += row->label >= 0;
+    block->agreeing += row->label >= 0 && (size_t)row->label == best;
 }
 
 static enum kd_status measure_block(const struct measuring *measuring, size_t index,
-                                    float *values, struct block *block)
+                                    struct kd_row *room, struct block *block)
 {
     enum kd_status status = KD_OK;
     size_t classes = kd_shard_identity(measuring->shard)->num_classes;
@@ -58,9 +72,9 @@ static enum kd_status measure_block(const struct measuring *measuring, size_t in
 
     *block = (struct block){0};
     for (; row < end && row < rows && status == KD_OK; row++) {
-        status = kd_shard_read(measuring->shard, row, 1, values);
+        status = kd_shard_row(measuring->shard, row, room);
         if (status == KD_OK)
-            measure_row(measuring->shard, row, values, classes, block);
+            measure_row(room, classes, block);
     }
     return status;
 }
@@ -69,13 +83,14 @@ static enum kd_status measure_range(void *context, size_t begin, size_t end)
 {
     enum kd_status status = KD_EBUG;
     struct measuring *measuring = context;
-    float *values = NULL; /* [C] */
+    struct kd_row room = {0};
 
-    KD_TRY(KD_NEW(values, kd_shard_identity(measuring->shard)->num_classes));
+    KD_TRY(kd_row_new(&room, kd_shard_kept(measuring->shard),
+                      kd_codec_is_sparse(&kd_shard_identity(measuring->shard)->codec)));
     for (size_t i = begin; i < end; i++)
-        KD_TRY(measure_block(measuring, i, values, &measuring->blocks[i]));
+        KD_TRY(measure_block(measuring, i, &room, &measuring->blocks[i]));
 out:
-    free(values);
+    kd_row_free(&room);
     return status;
 }
 
@@ -87,6 +102,8 @@ static void add_blocks(const struct block *blocks, size_t count,
         stats->agreeing += blocks[i].agreeing;
         stats->max_prob += blocks[i].max_prob;
         stats->entropy += blocks[i].entropy;
+        stats->values += blocks[i].values;
+        stats->kept_mass += blocks[i].kept;
     }
 }
 
@@ -135,6 +152,7 @@ enum kd_status kd_cache_measure(const struct kd_cache *cache,
     kd_progress_close(&progress);
     stats->max_prob /= (double)kd_cache_rows(cache);
     stats->entropy /= (double)kd_cache_rows(cache);
+    stats->kept_mass /= (double)kd_cache_rows(cache);
     free(measuring);
     return status;
 }

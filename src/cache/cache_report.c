@@ -29,6 +29,8 @@ static void write_stats(const struct kd_cache_stats *stats, FILE *to)
 
     fprintf(to, "  %-18s %llu\n", "bytes", (unsigned long long)stats->bytes);
     fprintf(to, "  %-18s %.1f\n", "bytes a row", (double)stats->bytes / rows);
+    fprintf(to, "  %-18s %.2f\n", "values a row", (double)stats->values / rows);
+    fprintf(to, "  %-18s %.6f\n", "mean kept mass", stats->kept_mass);
     fprintf(to, "  %-18s %.4f\n", "mean max-prob", stats->max_prob);
     fprintf(to, "  %-18s %.4f nats\n", "mean entropy", stats->entropy);
     if (stats->labelled == 0)
@@ -93,8 +95,10 @@ static void stats_json(const struct kd_cache_stats *stats, struct kd_json *json)
     kd_json_u64(json, "bytes", stats->bytes);
     kd_json_f64(json, "bytes_a_row", (double)stats->bytes / (double)stats->rows);
     kd_json_f64(json, "entropy", stats->entropy);
+    kd_json_f64(json, "kept_mass", stats->kept_mass);
     kd_json_u64(json, "labelled", stats->labelled);
     kd_json_f64(json, "max_prob", stats->max_prob);
+    kd_json_f64(json, "values_a_row", (double)stats->values / (double)stats->rows);
     kd_json_end(json);
 }
 

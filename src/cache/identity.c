@@ -8,6 +8,7 @@
 #include "cache/identity_internal.h"
 #include "kd/h5.h"
 #include "kd/json.h"
+#include "kd/options.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 enum field_type {
     FIELD_KIND,       /* enum kd_cache_kind */
     FIELD_VALUE_KIND, /* enum kd_value_kind */
+    FIELD_ENCODING,   /* enum kd_encoding */
     FIELD_TYPE,       /* enum kd_type */
     FIELD_U32,
     FIELD_U64,
@@ -25,51 +27,59 @@ enum field_type {
     FIELD_TEXT
 };
 
+/* Which caches have it. */
+enum field_where { EVERYWHERE, IF_MERGED, IF_TOP_P, IF_SPARSE };
+
 struct field {
     const char *name;
     enum field_type type;
     size_t offset, size; /* in struct kd_identity */
-    bool merged;         /* only merged caches have it */
+    enum field_where where;
 };
 
-#define FIELD(name, type, merged)                                                      \
+#define FIELD_AT(name, member, type, where)                                            \
     {                                                                                  \
-#name, type, offsetof(struct kd_identity, name),                               \
-            sizeof(((struct kd_identity *)0)->name), merged                            \
+        name, type, offsetof(struct kd_identity, member),                              \
+            sizeof(((struct kd_identity *)0)->member), where                           \
     }
+#define FIELD(name, type, where) FIELD_AT(#name, name, type, where)
+#define CODEC(name, type, where) FIELD_AT(#name, codec.name, type, where)
 
 /* In the order of comparison: what says most comes first. */
 static const struct field fields[] = {
-    FIELD(kind, FIELD_KIND, false),
-    FIELD(dataset_digest, FIELD_DIGEST, false),
-    FIELD(num_classes, FIELD_U32, false),
-    FIELD(class_map_digest, FIELD_DIGEST, false),
-    FIELD(temperature, FIELD_F64, false),
-    FIELD(value_kind, FIELD_VALUE_KIND, false),
-    FIELD(dtype, FIELD_TYPE, false),
-    FIELD(first_id, FIELD_U64, false),
-    FIELD(num_samples, FIELD_U64, false),
-    FIELD(first_view, FIELD_U32, false),
-    FIELD(views, FIELD_U32, false),
-    FIELD(augment, FIELD_TEXT, false),
-    FIELD(seed, FIELD_U64, false),
-    FIELD(policy, FIELD_TEXT, true),
-    FIELD(policy_parameters, FIELD_TEXT, true),
-    FIELD(parents, FIELD_TEXT, true),
-    FIELD(teacher_name, FIELD_TEXT, false),
-    FIELD(normalize, FIELD_TEXT, false),
-    FIELD(bn_mode, FIELD_TEXT, false),
-    FIELD(teacher_digest, FIELD_DIGEST, false),
+    FIELD(kind, FIELD_KIND, EVERYWHERE),
+    FIELD(dataset_digest, FIELD_DIGEST, EVERYWHERE),
+    FIELD(num_classes, FIELD_U32, EVERYWHERE),
+    FIELD(class_map_digest, FIELD_DIGEST, EVERYWHERE),
+    FIELD(temperature, FIELD_F64, EVERYWHERE),
+    FIELD(value_kind, FIELD_VALUE_KIND, EVERYWHERE),
+    CODEC(encoding, FIELD_ENCODING, EVERYWHERE),
+    CODEC(dtype, FIELD_TYPE, EVERYWHERE),
+    CODEC(k, FIELD_U32, EVERYWHERE),
+    CODEC(mass, FIELD_F64, IF_TOP_P),
+    CODEC(also_temperatures, FIELD_TEXT, IF_SPARSE),
+    FIELD(first_id, FIELD_U64, EVERYWHERE),
+    FIELD(num_samples, FIELD_U64, EVERYWHERE),
+    FIELD(first_view, FIELD_U32, EVERYWHERE),
+    FIELD(views, FIELD_U32, EVERYWHERE),
+    FIELD(augment, FIELD_TEXT, EVERYWHERE),
+    FIELD(seed, FIELD_U64, EVERYWHERE),
+    FIELD(policy, FIELD_TEXT, IF_MERGED),
+    FIELD(policy_parameters, FIELD_TEXT, IF_MERGED),
+    FIELD(parents, FIELD_TEXT, IF_MERGED),
+    FIELD(teacher_name, FIELD_TEXT, EVERYWHERE),
+    FIELD(normalize, FIELD_TEXT, EVERYWHERE),
+    FIELD(bn_mode, FIELD_TEXT, EVERYWHERE),
+    FIELD(teacher_digest, FIELD_DIGEST, EVERYWHERE),
 };
 
 #define NUM_FIELDS (sizeof fields / sizeof fields[0])
 
 static const char *const kind_names[] = {"teacher", "merged", NULL};
 static const char *const value_kind_names[] = {"logits", "logprobs", NULL};
-static const char *const type_names[] = {
-    [KD_U8] = "",         [KD_I8] = "",         [KD_U16] = "", [KD_I16] = "",
-    [KD_U32] = "",        [KD_I32] = "",        [KD_U64] = "", [KD_I64] = "",
-    [KD_F16] = "float16", [KD_F32] = "float32", [KD_F64] = "", NULL};
+#define TYPE_NAME(type, text, bytes) [type] = text,
+static const char *const type_names[] = {KD_TYPE_TABLE(TYPE_NAME) NULL};
+#undef TYPE_NAME
 
 /* The names that an enum field's values have; NULL for other fields. */
 static const char *const *names_of(const struct field *field)
@@ -79,6 +89,8 @@ static const char *const *names_of(const struct field *field)
         return kind_names;
     case FIELD_VALUE_KIND:
         return value_kind_names;
+    case FIELD_ENCODING:
+        return kd_encoding_names;
     case FIELD_TYPE:
         return type_names;
     default:
@@ -94,7 +106,16 @@ static const char *field_bytes(const struct kd_identity *identity,
 
 static bool has_field(const struct kd_identity *identity, const struct field *field)
 {
-    return !field->merged || identity->kind == KD_KIND_MERGED;
+    switch (field->where) {
+    case IF_MERGED:
+        return identity->kind == KD_KIND_MERGED;
+    case IF_TOP_P:
+        return identity->codec.encoding == KD_TOP_P;
+    case IF_SPARSE:
+        return kd_codec_is_sparse(&identity->codec);
+    default:
+        return true;
+    }
 }
 
 /* A field of any integral or enum type. */
@@ -133,26 +154,18 @@ static double get_f64(const struct kd_identity *identity, const struct field *fi
 }
 
 _Static_assert(sizeof(enum kd_cache_kind) == 4 && sizeof(enum kd_value_kind) == 4 &&
-                   sizeof(enum kd_type) == 4,
+                   sizeof(enum kd_encoding) == 4 && sizeof(enum kd_type) == 4,
                "enum fields are copied as 32 bits");
-
-void kd_number_text(double value, char text[32])
-{
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, 32, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            return;
-    }
-}
 
 static void field_text(const struct kd_identity *identity, const struct field *field,
                        char text[KD_FIELD_SIZE])
 {
-    char number[32] = "";
+    char number[KD_TEXT_F64] = "";
 
     switch (field->type) {
     case FIELD_KIND:
     case FIELD_VALUE_KIND:
+    case FIELD_ENCODING:
     case FIELD_TYPE:
         snprintf(text, KD_FIELD_SIZE, "%s", names_of(field)[get_u64(identity, field)]);
         break;
@@ -162,7 +175,7 @@ static void field_text(const struct kd_identity *identity, const struct field *f
                  (unsigned long long)get_u64(identity, field));
         break;
     case FIELD_F64:
-        kd_number_text(get_f64(identity, field), number);
+        kd_text_f64(get_f64(identity, field), number);
         snprintf(text, KD_FIELD_SIZE, "%s", number);
         break;
     case FIELD_DIGEST:
@@ -350,8 +363,6 @@ static enum kd_status check_choices(const struct kd_identity *identity)
     if ((unsigned)identity->kind > KD_KIND_MERGED ||
         (unsigned)identity->value_kind > KD_VALUE_LOGPROBS)
         return kd_fail(KD_EDATA, "kind or value_kind is none that is known");
-    if (identity->dtype != KD_F16 && identity->dtype != KD_F32)
-        return kd_fail(KD_EDATA, "dtype must be float16 or float32");
     if (!isfinite(identity->temperature) || identity->temperature <= 0)
         return kd_fail(KD_EDATA, "temperature is %g: must be above 0",
                        identity->temperature);
@@ -362,6 +373,19 @@ static enum kd_status check_choices(const struct kd_identity *identity)
     return KD_OK;
 }
 
+/* As kd_codec_check leaves it, with every field filled in. */
+static enum kd_status check_codec(const struct kd_identity *identity)
+{
+    struct kd_codec whole = identity->codec;
+
+    if (kd_codec_check(&whole, identity->num_classes) != KD_OK)
+        return kd_fail(KD_EDATA, "%s", kd_error());
+    if (whole.k != identity->codec.k)
+        return kd_fail(KD_EDATA, "k is %u: must be %u", (unsigned)identity->codec.k,
+                       (unsigned)whole.k);
+    return KD_OK;
+}
+
 enum kd_status kd_identity_check(const struct kd_identity *identity)
 {
     enum kd_status status = KD_EBUG;
@@ -369,6 +393,7 @@ enum kd_status kd_identity_check(const struct kd_identity *identity)
     KD_TRY(check_texts(identity));
     KD_TRY(check_choices(identity));
     KD_TRY(check_extent(identity));
+    KD_TRY(check_codec(identity));
     KD_TRY(check_merged(identity));
 out:
     return status;
@@ -501,7 +526,7 @@ enum kd_status kd_identity_load(struct kd_identity *identity, struct kd_h5 *file
 
     memset(identity, 0, sizeof *identity);
     for (size_t i = 0; i < NUM_FIELDS; i++)
-        if (has_field(identity, &fields[i])) /* `kind` is the first */
+        if (has_field(identity, &fields[i])) /* by those that come before it */
             KD_TRY(load_field(identity, &fields[i], file));
     status = kd_identity_check(identity);
     if (status != KD_OK) {

@@ -1,373 +1,222 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reading shards. HDF5 is asked for facts alone; the rows come from a map of the
- * file, each verified against its check when it is read.
+ * Reading rows of shards: found by id and view, verified against their checks and
+ * decoded, straight from the map.
  */
 #include "kd/shard.h"
 
-#include "cache/identity_internal.h"
-#include "cache/shard_internal.h"
-#include "kd/file.h"
-#include "kd/h5.h"
+#include "cache/decode_internal.h"
+#include "cache/shard_read_internal.h"
 #include "kd/half.h"
 #include "kd/memory.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-struct kd_shard {
-    struct kd_identity identity;
-    char *path;
-    struct kd_map map;
-    uint64_t rows;
-    size_t row_bytes; /* of the stored logits of a row */
-    bool regular;     /* every id has all its views, and none is left out */
-
-    /* in the map, [rows] */
-    const uint64_t *id;
-    const uint32_t *view;
-    const int32_t *label;
-    const char *logits; /* [rows][C] of the identity's dtype */
-    const float *row_max, *log_z;
-    const uint32_t *check;
+/* The values of a row: where they begin among all, and how many there are. */
+struct extent {
+    uint64_t begin;
+    size_t size;
 };
 
-static enum kd_status check_u64(struct kd_h5 *file, const char *name, uint64_t wanted,
-                                const char *why)
+static struct extent extent_of(const struct kd_shard *shard, uint64_t at)
 {
-    enum kd_status status = KD_EBUG;
-    uint64_t value = 0;
-
-    KD_TRY(kd_h5_get_u64(file, name, &value));
-    if (value != wanted)
-        status =
-            kd_fail(KD_EDATA, "%s: %s is %llu, not %llu: %s", kd_h5_path(file), name,
-                    (unsigned long long)value, (unsigned long long)wanted, why);
-out:
-    return status;
+    if (shard->ragged)
+        return (struct extent){shard->offset[at],
+                               (size_t)(shard->offset[at + 1] - shard->offset[at])};
+    return (struct extent){at * shard->kept, shard->kept};
 }
 
-static enum kd_status check_string(struct kd_h5 *file, const char *name,
-                                   const char *wanted, const char *why)
+/* In a regular shard ids and views follow from the place, which saves looking. */
+static void key_of(const struct kd_shard *shard, uint64_t at, uint64_t *id,
+                   uint32_t *view)
 {
-    enum kd_status status = KD_EBUG;
-    char *value = NULL;
+    const uint32_t views = shard->identity.views;
 
-    KD_TRY(kd_h5_get_string(file, name, &value));
-    if (strcmp(value, wanted) != 0)
-        status = kd_fail(KD_EDATA, "%s: %s is '%.80s', not '%s': %s", kd_h5_path(file),
-                         name, value, wanted, why);
-out:
-    free(value);
-    return status;
+    *id = shard->regular ? shard->first_id + at / views : shard->id[at];
+    *view = shard->regular ? shard->identity.first_view + (uint32_t)(at % views)
+                           : shard->view[at];
 }
 
-static enum kd_status read_attributes(struct kd_shard *shard, struct kd_h5 *file)
+static const float *also_at(const struct kd_shard *shard, const float *column,
+                            uint64_t at)
 {
-    enum kd_status status = KD_EBUG;
-
-    KD_TRY(kd_h5_expect_format(file, KD_SHARD_FORMAT, KD_SHARD_VERSION, "a shard"));
-    KD_TRY(check_u64(file, "complete", 1,
-                     "unfinished: run the program that was writing it again"));
-    KD_TRY(check_string(file, "encoding", KD_SHARD_ENCODING,
-                        "made by another version of the programs"));
-    KD_TRY(kd_identity_load(&shard->identity, file));
-    KD_TRY(check_u64(file, "k", shard->identity.num_classes, "damaged"));
-out:
-    return status;
+    return shard->also > 0 ? column + at * shard->also : NULL;
 }
 
-/* Whether `info` is the column that belongs there, for the shard's rows. */
-static enum kd_status check_column(const struct kd_shard *shard, enum kd_column column,
-                                   const struct kd_array_info *info)
+/* Everything of a row but what has to be decoded. */
+static void take_facts(const struct kd_shard *shard, uint64_t at, struct extent extent,
+                       struct kd_row *row)
 {
-    enum kd_status status = KD_EBUG;
-    const char *name = kd_column_names[column], *wrong = NULL;
-    struct kd_array_info wanted;
+    key_of(shard, at, &row->id, &row->view);
+    row->label = shard->label[at];
+    row->size = extent.size;
+    row->draws = shard->draws != NULL ? shard->draws + extent.begin : NULL;
+    row->row_max = shard->row_max[at];
+    row->log_z = shard->log_z[at];
+    row->log_tail = shard->log_tail != NULL ? shard->log_tail[at] : -INFINITY;
+    row->log_z_also = also_at(shard, shard->log_z_also, at);
+    row->log_tail_also = also_at(shard, shard->log_tail_also, at);
+}
 
-    status = kd_column_layout(&shard->identity, column, shard->rows, &wanted);
-    if (status != KD_OK) {
-        kd_error_prefix("%s", shard->path);
-        return status;
+static uint32_t check_of(const struct kd_shard *shard, const struct kd_row *row,
+                         const void *logits, const void *index)
+{
+    const struct kd_row_bytes bytes = {.id = row->id,
+                                       .view = row->view,
+                                       .label = row->label,
+                                       .size = row->size,
+                                       .logits = logits,
+                                       .index = index,
+                                       .draws = row->draws,
+                                       .row_max = row->row_max,
+                                       .log_z = row->log_z,
+                                       .log_tail = row->log_tail,
+                                       .log_z_also = row->log_z_also,
+                                       .log_tail_also = row->log_tail_also};
+
+    return kd_row_check(&shard->identity.codec, shard->identity.num_classes,
+                        shard->also, &bytes);
+}
+
+static bool draws_add_up(const uint16_t *draws, size_t n, uint32_t k)
+{
+    uint64_t sum = 0;
+    bool fine = true;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += draws[i];
+        fine &= draws[i] > 0;
     }
-    if (info->type != wanted.type)
-        wrong = "is of another type than it should be";
-    else if (info->rank != wanted.rank || info->shape[0] != wanted.shape[0] ||
-             (info->rank == 2 && info->shape[1] != wanted.shape[1]))
-        wrong = "is of another shape than it should be";
-    else if (info->offset == UINT64_MAX)
-        wrong = "does not lie in one piece: was the file repacked";
-    else if (info->offset % kd_type_size(info->type) != 0)
-        wrong = "is not aligned";
-    else if (info->offset > shard->map.size ||
-             wanted.bytes > shard->map.size - info->offset)
-        wrong = "reaches beyond the end of the file: truncated";
-    if (wrong != NULL)
-        return kd_fail(KD_EDATA, "%s: /%s %s", shard->path, name, wrong);
-    return KD_OK;
+    return fine && sum == k;
 }
 
-static enum kd_status check_overlaps(const struct kd_shard *shard,
-                                     const struct kd_array_info *infos)
+/* Decodes the values of a sparse row and their classes; what is wrong, or NULL. */
+static const char *decode_sparse(const struct kd_shard *shard, const void *logits,
+                                 const void *index, struct kd_row *row)
 {
-    for (int a = 0; a < KD_COLUMN_COUNT; a++)
-        for (int b = 0; b < a; b++)
-            if (infos[a].offset < infos[b].offset + infos[b].bytes &&
-                infos[b].offset < infos[a].offset + infos[a].bytes)
-                return kd_fail(KD_EDATA, "%s: damaged: /%s and /%s overlap",
-                               shard->path, kd_column_names[a], kd_column_names[b]);
-    return KD_OK;
+    const struct kd_codec *codec = &shard->identity.codec;
+    const uint32_t classes = shard->identity.num_classes;
+    const char *fault = kd_decode_values(codec->dtype, logits, row->size,
+                                         codec->encoding != KD_SAMPLED, row->values);
+
+    if (fault == NULL)
+        fault = kd_decode_index(kd_codec_index_type(classes), index, row->size, classes,
+                                row->index);
+    if (fault == NULL && row->draws != NULL &&
+        !draws_add_up(row->draws, row->size, codec->k))
+        fault = "its draws do not add up to k";
+    return fault;
 }
 
-static void point(struct kd_shard *shard, const struct kd_array_info *infos)
+/* The row is in the shard. */
+static enum kd_status read_row(const struct kd_shard *shard, uint64_t at,
+                               struct kd_row *row)
 {
-    const void *at[KD_COLUMN_COUNT];
+    const struct extent extent = extent_of(shard, at);
+    const char *logits = shard->logits + extent.begin * shard->value_size;
+    const char *index = NULL, *fault = NULL;
 
-    for (int i = 0; i < KD_COLUMN_COUNT; i++)
-        at[i] = shard->map.data + infos[i].offset;
-    shard->id = at[KD_COLUMN_ID];
-    shard->view = at[KD_COLUMN_VIEW];
-    shard->label = at[KD_COLUMN_LABEL];
-    shard->logits = at[KD_COLUMN_LOGITS];
-    shard->row_max = at[KD_COLUMN_ROW_MAX];
-    shard->log_z = at[KD_COLUMN_LOG_Z];
-    shard->check = at[KD_COLUMN_CHECK];
+    /* Checked when the shard was opened, but room for the row hangs on it. */
+    if (extent.size > shard->kept || extent.begin > shard->values - extent.size)
+        return kd_shard_fail_row(shard, at, "damaged: its offsets have changed");
+    if (shard->sparse)
+        index = shard->index + extent.begin * shard->index_size;
+    take_facts(shard, at, extent, row);
+    if (shard->verify && check_of(shard, row, logits, index) != shard->check[at])
+        fault = "damaged: its check differs; make the shard again";
+    else if (shard->sparse)
+        fault = decode_sparse(shard, logits, index, row);
+    else
+        fault = kd_decode_values(shard->identity.codec.dtype, logits, row->size, true,
+                                 row->values);
+    return fault == NULL ? KD_OK : kd_shard_fail_row(shard, at, fault);
 }
 
-static enum kd_status map_columns(struct kd_shard *shard, struct kd_h5 *file)
+static enum kd_status check_there(const struct kd_shard *shard, uint64_t row,
+                                  size_t count)
+{
+    if (row <= shard->rows && count <= shard->rows - row)
+        return KD_OK;
+    return kd_fail(KD_EBUG, "%s: rows %llu to %llu of %llu were asked for", shard->path,
+                   (unsigned long long)row, (unsigned long long)row + count,
+                   (unsigned long long)shard->rows);
+}
+
+enum kd_status kd_shard_row(const struct kd_shard *shard, uint64_t at,
+                            struct kd_row *row)
+{
+    enum kd_status status = check_there(shard, at, 1);
+
+    return status == KD_OK ? read_row(shard, at, row) : status;
+}
+
+/* All C values of a sparse row. A value of no mass at all is as low as a half goes, so
+ * that values are finite whatever they are multiplied with. */
+static void spread_row(const struct kd_row *row, size_t classes, float *values)
+{
+    const size_t others = classes - row->size;
+    float share = -KD_HALF_MAX;
+
+    if (others > 0)
+        share =
+            (float)((double)row->log_tail + (double)row->log_z - log((double)others));
+    share = share > -KD_HALF_MAX ? share : -KD_HALF_MAX;
+    for (size_t c = 0; c < classes; c++)
+        values[c] = share;
+    for (size_t i = 0; i < row->size; i++)
+        values[row->index[i]] = row->values[i];
+}
+
+enum kd_status kd_shard_read_row(const struct kd_shard *shard, uint64_t at,
+                                 struct kd_row *room, float *values)
 {
     enum kd_status status = KD_EBUG;
-    struct kd_array_info infos[KD_COLUMN_COUNT];
 
-    for (int i = 0; i < KD_COLUMN_COUNT; i++)
-        KD_TRY(kd_h5_info(file, kd_column_names[i], &infos[i]));
-    shard->rows = infos[KD_COLUMN_ID].rank == 1 ? infos[KD_COLUMN_ID].shape[0] : 0;
-    if (shard->rows == 0)
-        return kd_fail(KD_EDATA, "%s: it has no rows", shard->path);
-    KD_TRY(kd_map_open(&shard->map, shard->path));
-    for (int i = 0; i < KD_COLUMN_COUNT; i++)
-        KD_TRY(check_column(shard, (enum kd_column)i, &infos[i]));
-    KD_TRY(check_overlaps(shard, infos));
-    shard->row_bytes =
-        shard->identity.num_classes * kd_type_size(shard->identity.dtype);
-    point(shard, infos);
+    if (!shard->sparse)
+        return read_row(shard, at, &(struct kd_row){.values = values});
+    status = read_row(shard, at, room);
+    if (status == KD_OK)
+        spread_row(room, shard->identity.num_classes, values);
+    return status;
+}
+
+enum kd_status kd_row_new(struct kd_row *room, size_t kept, bool sparse)
+{
+    enum kd_status status = KD_EBUG;
+
+    *room = (struct kd_row){0};
+    KD_TRY(KD_NEW(room->values, kept));
+    if (sparse)
+        KD_TRY(KD_NEW(room->index, kept));
 out:
     return status;
 }
 
-/* What is wrong with the small columns of a row, NULL if nothing is. */
-static const char *find_fault(const struct kd_shard *shard, uint64_t row)
+void kd_row_free(struct kd_row *room)
 {
-    const struct kd_identity *of = &shard->identity;
-    uint64_t id = shard->id[row];
-    uint32_t view = shard->view[row];
-    int32_t label = shard->label[row];
-
-    if (id < of->first_id || id - of->first_id >= of->num_samples ||
-        view < of->first_view || view - of->first_view >= of->views)
-        return "the id or view is none of the cache's";
-    if (row > 0 && (id < shard->id[row - 1] ||
-                    (id == shard->id[row - 1] && view <= shard->view[row - 1])))
-        return "ids and views do not ascend";
-    if (label < -1 || (label >= 0 && (uint32_t)label >= of->num_classes))
-        return "the label is none of the classes";
-    if (!isfinite(shard->row_max[row]) || !(shard->log_z[row] >= 0) ||
-        !isfinite(shard->log_z[row]))
-        return "row_max or log_z is out of range";
-    return NULL;
-}
-
-static enum kd_status fail_row(const struct kd_shard *shard, uint64_t row,
-                               const char *why)
-{
-    return kd_fail(KD_EDATA, "%s: row %llu (sample %llu, view %u): %s", shard->path,
-                   (unsigned long long)row, (unsigned long long)shard->id[row],
-                   (unsigned)shard->view[row], why);
-}
-
-static enum kd_status check_rows(struct kd_shard *shard)
-{
-    uint64_t id = shard->id[0];
-    uint32_t view = 0, views = shard->identity.views;
-    uint32_t first_view = shard->identity.first_view;
-
-    shard->regular = true;
-    for (uint64_t row = 0; row < shard->rows; row++) {
-        const char *fault = find_fault(shard, row);
-
-        if (fault != NULL)
-            return fail_row(shard, row, fault);
-        if (shard->id[row] != id || shard->view[row] != first_view + view)
-            shard->regular = false;
-        if (++view == views) {
-            view = 0;
-            id++;
-        }
-    }
-    return KD_OK;
-}
-
-enum kd_status kd_shard_open(const char *path, struct kd_shard **shard)
-{
-    enum kd_status status = KD_EBUG;
-    struct kd_shard *made = NULL;
-    struct kd_h5 *file = NULL;
-
-    *shard = NULL;
-    KD_TRY(KD_NEW(made, 1));
-    made->path = kd_copy_string(path);
-    if (made->path == NULL) {
-        status = KD_EMEMORY;
-        goto out;
-    }
-    KD_TRY(kd_h5_open(path, &file));
-    KD_TRY(read_attributes(made, file));
-    KD_TRY(map_columns(made, file));
-    KD_TRY(check_rows(made));
-    *shard = made;
-    made = NULL;
-out:
-    kd_h5_close(file);
-    kd_shard_close(made);
-    return status;
-}
-
-void kd_shard_close(struct kd_shard *shard)
-{
-    if (shard == NULL)
-        return;
-    kd_map_close(&shard->map);
-    free(shard->path);
-    free(shard);
-}
-
-const struct kd_identity *kd_shard_identity(const struct kd_shard *shard)
-{
-    return &shard->identity;
-}
-
-const char *kd_shard_path(const struct kd_shard *shard)
-{
-    return shard->path;
-}
-
-uint64_t kd_shard_rows(const struct kd_shard *shard)
-{
-    return shard->rows;
-}
-
-const uint64_t *kd_shard_ids(const struct kd_shard *shard)
-{
-    return shard->id;
-}
-
-const uint32_t *kd_shard_views(const struct kd_shard *shard)
-{
-    return shard->view;
-}
-
-int32_t kd_shard_label(const struct kd_shard *shard, uint64_t row)
-{
-    return shard->label[row];
-}
-
-float kd_shard_row_max(const struct kd_shard *shard, uint64_t row)
-{
-    return shard->row_max[row];
-}
-
-float kd_shard_log_z(const struct kd_shard *shard, uint64_t row)
-{
-    return shard->log_z[row];
-}
-
-/*
- * Whether a value is finite and not above 0, as 0 or 1, without a branch. A half's
- * pattern with the sign bit set is in range up to 0xfbff, -65504; of those without
- * it only 0 is.
- */
-static unsigned half_is_bad(uint16_t value)
-{
-    return (unsigned)((uint16_t)(value - 1) < 0x7fff) | (unsigned)(value > 0xfbff);
-}
-
-static unsigned float_is_bad(float value)
-{
-    return (unsigned)!(value <= 0) | (unsigned)!(value >= -FLT_MAX);
-}
-
-/* Blocks of a fixed size are what compilers turn into vector instructions. */
-#define BLOCK 64
-
-static bool halves_in_range(const uint16_t *values, size_t n)
-{
-    unsigned bad = 0;
-
-    for (; n >= BLOCK; n -= BLOCK, values += BLOCK)
-        for (size_t i = 0; i < BLOCK; i++)
-            bad |= half_is_bad(values[i]);
-    for (size_t i = 0; i < n; i++)
-        bad |= half_is_bad(values[i]);
-    return bad == 0;
-}
-
-static bool floats_in_range(const float *values, size_t n)
-{
-    unsigned bad = 0;
-
-    for (; n >= BLOCK; n -= BLOCK, values += BLOCK)
-        for (size_t i = 0; i < BLOCK; i++)
-            bad |= float_is_bad(values[i]);
-    for (size_t i = 0; i < n; i++)
-        bad |= float_is_bad(values[i]);
-    return bad == 0;
-}
-
-/* Verifies and decodes one row. */
-static enum kd_status read_row(const struct kd_shard *shard, uint64_t row,
-                               float *values)
-{
-    const char *logits = shard->logits + row * shard->row_bytes;
-    size_t classes = shard->identity.num_classes;
-    bool in_range = false;
-    uint32_t check = kd_row_check(
-        &(struct kd_row){shard->id[row], shard->view[row], shard->label[row], logits,
-                         shard->row_bytes, shard->row_max[row], shard->log_z[row]});
-
-    if (check != shard->check[row])
-        return fail_row(shard, row, "damaged: its check differs; make the shard again");
-    if (shard->identity.dtype == KD_F16) {
-        const uint16_t *halves = (const uint16_t *)(const void *)logits;
-        in_range = halves_in_range(halves, classes);
-        kd_half_to_float(halves, values, classes);
-    } else {
-        in_range = floats_in_range((const float *)(const void *)logits, classes);
-        memcpy(values, logits, shard->row_bytes);
-    }
-    if (!in_range)
-        return fail_row(shard, row, "a logit is not finite, or above the maximum");
-    return KD_OK;
+    free(room->values);
+    free(room->index);
 }
 
 enum kd_status kd_shard_read(const struct kd_shard *shard, uint64_t row, size_t count,
                              float *values)
 {
-    enum kd_status status = KD_OK;
+    enum kd_status status = KD_EBUG;
+    const size_t classes = shard->identity.num_classes;
+    struct kd_row room = {0};
 
-    if (row > shard->rows || count > shard->rows - row)
-        return kd_fail(KD_EBUG, "%s: rows %llu to %llu of %llu were asked for",
-                       shard->path, (unsigned long long)row,
-                       (unsigned long long)row + count,
-                       (unsigned long long)shard->rows);
-    for (size_t i = 0; i < count && status == KD_OK; i++)
-        status = read_row(shard, row + i, values + i * shard->identity.num_classes);
+    KD_TRY(check_there(shard, row, count));
+    if (shard->sparse)
+        KD_TRY(kd_row_new(&room, shard->kept, true));
+    for (size_t i = 0; i < count; i++)
+        KD_TRY(kd_shard_read_row(shard, row + i, &room, values + i * classes));
+out:
+    kd_row_free(&room);
     return status;
 }
 
-/* The first row that is not before (id, view). */
-static uint64_t lower_bound(const struct kd_shard *shard, uint64_t id, uint32_t view)
+uint64_t kd_shard_lower_bound(const struct kd_shard *shard, uint64_t id, uint32_t view)
 {
     uint64_t low = 0, high = shard->rows;
 
@@ -388,14 +237,106 @@ uint64_t kd_shard_find(const struct kd_shard *shard, uint64_t id, uint32_t view)
     const struct kd_identity *of = &shard->identity;
     uint64_t row = 0;
 
-    if (id < shard->id[0] || id > shard->id[shard->rows - 1] || view < of->first_view ||
+    if (id < shard->first_id || view < of->first_view ||
         view - of->first_view >= of->views)
         return UINT64_MAX;
-    if (shard->regular)
-        row = (id - shard->id[0]) * of->views + (view - of->first_view);
-    else
-        row = lower_bound(shard, id, view);
-    if (row >= shard->rows || shard->id[row] != id || shard->view[row] != view)
+    if (shard->regular) { /* no overflow: ids and views are the identity's */
+        if (id - shard->first_id >= of->num_samples)
+            return UINT64_MAX;
+        row = (id - shard->first_id) * of->views + (view - of->first_view);
+        return row < shard->rows ? row : UINT64_MAX;
+    }
+    row = kd_shard_lower_bound(shard, id, view);
+    if (row == shard->rows || shard->id[row] != id || shard->view[row] != view)
         return UINT64_MAX;
     return row;
+}
+
+#define LINE 64
+
+static void fetch(const char *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += LINE)
+        __builtin_prefetch(from + i);
+    if (bytes > 0)
+        __builtin_prefetch(from + bytes - 1);
+}
+
+void kd_shard_fetch_facts(const struct kd_shard *shard, uint64_t row)
+{
+    if (!shard->regular) {
+        __builtin_prefetch(&shard->id[row]);
+        __builtin_prefetch(&shard->view[row]);
+    }
+    __builtin_prefetch(&shard->label[row]);
+    __builtin_prefetch(&shard->row_max[row]);
+    __builtin_prefetch(&shard->log_z[row]);
+    __builtin_prefetch(&shard->check[row]);
+    if (shard->sparse)
+        __builtin_prefetch(&shard->log_tail[row]);
+    if (shard->ragged)
+        __builtin_prefetch(&shard->offset[row]);
+}
+
+void kd_shard_fetch_values(const struct kd_shard *shard, uint64_t row)
+{
+    const struct extent extent = extent_of(shard, row);
+
+    fetch(shard->logits + extent.begin * shard->value_size,
+          extent.size * shard->value_size);
+    if (shard->sparse)
+        fetch(shard->index + extent.begin * shard->index_size,
+              extent.size * shard->index_size);
+    if (shard->draws != NULL)
+        fetch((const char *)(shard->draws + extent.begin),
+              extent.size * sizeof *shard->draws);
+    if (shard->also > 0) {
+        __builtin_prefetch(shard->log_z_also + row * shard->also);
+        __builtin_prefetch(shard->log_tail_also + row * shard->also);
+    }
+}
+
+/* The bytes of a column that rows row .. row+count-1 have, in the file. */
+static void rows_in_file(const struct kd_shard *shard, enum kd_column column,
+                         uint64_t row, uint64_t count, uint64_t *from, uint64_t *bytes)
+{
+    const struct kd_array_info *info = &shard->infos[column];
+    const uint64_t size = info->bytes / info->shape[0];
+    const bool of_values = column == KD_COLUMN_LOGITS || column == KD_COLUMN_INDEX ||
+                           column == KD_COLUMN_DRAWS;
+
+    if (shard->ragged && of_values) {
+        count = shard->offset[row + count] - shard->offset[row];
+        row = shard->offset[row];
+    }
+    *from = info->offset + row * size;
+    *bytes = count * size;
+}
+
+static void advise(const struct kd_shard *shard, uint64_t row, uint64_t count,
+                   void (*hint)(const struct kd_map *map, uint64_t from,
+                                uint64_t bytes))
+{
+    uint64_t from = 0, bytes = 0;
+
+    if (row >= shard->rows)
+        return;
+    if (count > shard->rows - row)
+        count = shard->rows - row;
+    for (int i = 0; i < KD_COLUMN_COUNT; i++) {
+        if (!kd_column_present(&shard->identity, (enum kd_column)i))
+            continue;
+        rows_in_file(shard, (enum kd_column)i, row, count, &from, &bytes);
+        hint(&shard->map, from, bytes);
+    }
+}
+
+void kd_shard_prefetch(const struct kd_shard *shard, uint64_t row, uint64_t count)
+{
+    advise(shard, row, count, kd_map_prefetch);
+}
+
+void kd_shard_forget(const struct kd_shard *shard, uint64_t row, uint64_t count)
+{
+    advise(shard, row, count, kd_map_forget);
 }

@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writing shards. HDF5 lays out the file; the rows are encoded on the compute
- * threads and written to where the layout says; `complete` is set last.
+ * Writing shards. HDF5 lays out the file; the rows are encoded on the compute threads
+ * and written to where the layout says; `complete` is set last. How many values ragged
+ * rows have is known at the end: until then they are kept in temporary files beside the
+ * shard, where a full disk is met as early as it would be by the shard itself.
  */
 #include "kd/shard.h"
 
-#include "cache/identity_internal.h"
+#include "cache/encode_internal.h"
+#include "cache/shard_create_internal.h"
 #include "cache/shard_internal.h"
 #include "kd/file.h"
-#include "kd/h5.h"
-#include "kd/half.h"
 #include "kd/memory.h"
 #include "kd/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,83 +23,56 @@
 /* A thread gets rows of at least so many values in all. */
 #define GRAIN_VALUES 16384
 
+/* What lies in temporary files is copied in pieces of so many bytes. */
+#define COPY_BYTES ((size_t)1 << 20)
+
+/* Encoded rows of one column. */
+struct buffer {
+    void *data;
+    size_t capacity; /* bytes */
+};
+
 struct kd_shard_writer {
     struct kd_identity identity;
     struct kd_pending pending;
     int fd;
-    uint64_t rows, written;
-    uint64_t last_id; /* of the row before; valid if written > 0 */
+    int spool[KD_COLUMN_COUNT]; /* temporary file of a late column, else -1 */
+    uint64_t place[KD_COLUMN_COUNT];
+    uint64_t rows;            /* announced */
+    uint64_t written, values; /* rows and values so far */
+    uint64_t last_id;         /* of the row before; valid if written > 0 */
     uint32_t last_view;
-    uint64_t offset[KD_COLUMN_COUNT];
 
-    /* the rows that are being added, encoded */
-    char *logits; /* [capacity][C] of the identity's dtype */
-    float *row_max, *log_z;
-    uint32_t *check;
-    size_t logits_capacity, row_max_capacity, log_z_capacity, check_capacity;
+    /* the rows that are being added */
+    struct buffer buffers[KD_COLUMN_COUNT];
+    uint64_t *slot; /* [count+1] where a row's values are put before their number is
+                       known */
+    uint64_t *size; /* [count] their number */
+    size_t slot_capacity, size_capacity;
 };
+
+/* -- opening and closing ---------------------------------------------------- */
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
 
 static void writer_free(struct kd_shard_writer *writer)
 {
     if (writer == NULL)
         return;
-    if (writer->fd >= 0)
-        close(writer->fd);
+    close_fd(&writer->fd);
     kd_pending_abandon(&writer->pending);
-    free(writer->logits);
-    free(writer->row_max);
-    free(writer->log_z);
-    free(writer->check);
+    for (int i = 0; i < KD_COLUMN_COUNT; i++) {
+        close_fd(&writer->spool[i]);
+        free(writer->buffers[i].data);
+    }
+    free(writer->slot);
+    free(writer->size);
     free(writer);
-}
-
-static enum kd_status set_attributes(const struct kd_shard_writer *writer,
-                                     const char *history, struct kd_h5 *file)
-{
-    enum kd_status status = KD_EBUG;
-
-    KD_TRY(kd_h5_set_string(file, "format", KD_SHARD_FORMAT));
-    KD_TRY(kd_h5_set_u64(file, "format_version", KD_SHARD_VERSION));
-    KD_TRY(kd_h5_set_u64(file, "complete", 0));
-    KD_TRY(kd_h5_set_string(file, "encoding", KD_SHARD_ENCODING));
-    KD_TRY(kd_h5_set_u64(file, "k", writer->identity.num_classes));
-    KD_TRY(kd_identity_save(&writer->identity, file));
-    KD_TRY(kd_h5_set_history(file, history));
-out:
-    return status;
-}
-
-static enum kd_status make_column(struct kd_shard_writer *writer, struct kd_h5 *file,
-                                  enum kd_column column)
-{
-    enum kd_status status = KD_EBUG;
-    struct kd_array_info info;
-    const char *name = kd_column_names[column];
-
-    KD_TRY(kd_column_layout(&writer->identity, column, writer->rows, &info));
-    KD_TRY(kd_h5_write(file, name, info.type, info.rank, info.shape, NULL,
-                       &writer->offset[column]));
-    if (writer->offset[column] > (uint64_t)INT64_MAX - info.bytes)
-        return kd_fail(KD_EBUG, "%s: %s has no place in the file", writer->pending.path,
-                       name);
-out:
-    return status;
-}
-
-static enum kd_status lay_out(struct kd_shard_writer *writer, const char *history)
-{
-    enum kd_status status = KD_EBUG;
-    struct kd_h5 *file = NULL;
-
-    KD_TRY(kd_h5_create(writer->pending.temporary, &file));
-    KD_TRY(set_attributes(writer, history, file));
-    for (int i = 0; i < KD_COLUMN_COUNT; i++)
-        KD_TRY(make_column(writer, file, (enum kd_column)i));
-    status = kd_h5_finish(file);
-    file = NULL;
-out:
-    kd_h5_close(file);
-    return status;
 }
 
 static enum kd_status check_plan(const char *path, const struct kd_identity *identity,
@@ -112,6 +84,64 @@ static enum kd_status check_plan(const char *path, const struct kd_identity *ide
         kd_error_prefix("%s", path);
     else if (rows == 0)
         status = kd_fail(KD_EDATA, "%s: a shard must have rows", path);
+    return status;
+}
+
+/* A file without a name, in the directory of the shard. */
+static enum kd_status open_spool(struct kd_shard_writer *writer, enum kd_column column)
+{
+    enum kd_status status = KD_OK;
+    char *path = kd_format("%s.%s", writer->pending.temporary, kd_column_names[column]);
+    int fd = -1;
+
+    if (path == NULL)
+        return KD_EMEMORY;
+    fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || unlink(path) != 0)
+        status = kd_fail_errno(KD_ECREATE, "%s: cannot create", path);
+    writer->spool[column] = fd;
+    free(path);
+    return status;
+}
+
+static enum kd_status write_at(int fd, const void *data, size_t size, uint64_t offset)
+{
+    const char *at = data;
+
+    while (size > 0) {
+        ssize_t done = pwrite(fd, at, size, (off_t)offset);
+
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return kd_fail_errno(KD_EIO, "cannot write");
+        at += done;
+        size -= (size_t)done;
+        offset += (uint64_t)done;
+    }
+    return KD_OK;
+}
+
+/* Opens what rows are written to. */
+static enum kd_status open_files(struct kd_shard_writer *writer)
+{
+    enum kd_status status = KD_EBUG;
+    const uint64_t zero = 0;
+
+    writer->fd = open(writer->pending.temporary, O_WRONLY | O_CLOEXEC);
+    if (writer->fd < 0)
+        return kd_fail_errno(KD_EIO, "%s: cannot open", writer->pending.temporary);
+    for (int i = 0; i < KD_COLUMN_COUNT; i++)
+        if (kd_column_present(&writer->identity, (enum kd_column)i) &&
+            kd_column_is_late(&writer->identity, (enum kd_column)i))
+            KD_TRY(open_spool(writer, (enum kd_column)i));
+    status = KD_OK;
+    if (kd_column_present(&writer->identity, KD_COLUMN_OFFSET))
+        status =
+            write_at(writer->fd, &zero, sizeof zero, writer->place[KD_COLUMN_OFFSET]);
+    if (status != KD_OK)
+        kd_error_prefix("%s", writer->pending.path);
+out:
     return status;
 }
 
@@ -129,13 +159,12 @@ enum kd_status kd_shard_writer_open(const char *path,
     made->identity = *identity;
     made->rows = rows;
     made->fd = -1;
+    for (int i = 0; i < KD_COLUMN_COUNT; i++)
+        made->spool[i] = -1;
     KD_TRY(kd_pending_open(&made->pending, path));
-    KD_TRY(lay_out(made, history));
-    made->fd = open(made->pending.temporary, O_WRONLY | O_CLOEXEC);
-    if (made->fd < 0) {
-        status = kd_fail_errno(KD_EIO, "%s: cannot open", made->pending.temporary);
-        goto out;
-    }
+    KD_TRY(
+        kd_shard_create(made->pending.temporary, identity, rows, history, made->place));
+    KD_TRY(open_files(made));
     *writer = made;
     made = NULL;
     status = KD_OK;
@@ -144,95 +173,12 @@ out:
     return status;
 }
 
-/* What the threads encode. */
-struct encoding {
-    struct kd_shard_writer *writer;
-    const struct kd_rows *rows;
-};
-
-/* The first value that is not finite; `classes` if there is none. */
-static size_t find_not_finite(const float *values, size_t classes)
+void kd_shard_writer_abandon(struct kd_shard_writer *writer)
 {
-    size_t i = 0;
-
-    while (i < classes && isfinite(values[i]))
-        i++;
-    return i;
+    writer_free(writer);
 }
 
-static float maximum(const float *values, size_t classes)
-{
-    float top = values[0];
-
-    for (size_t i = 1; i < classes; i++)
-        top = values[i] > top ? values[i] : top;
-    return top;
-}
-
-/* log sum exp of values - top, in double, in the order of the classes. */
-static float log_sum_exp(const float *values, size_t classes, float top)
-{
-    double sum = 0;
-
-    for (size_t i = 0; i < classes; i++)
-        sum += exp((double)values[i] - (double)top);
-    return (float)log(sum);
-}
-
-/* values - top as it is stored: no lower than the least finite value of the type. */
-static void encode_values(const float *values, size_t classes, float top,
-                          enum kd_type dtype, char *to)
-{
-    const float least = dtype == KD_F16 ? -KD_HALF_MAX : -FLT_MAX;
-    float part[256];
-    size_t n = 0;
-
-    for (size_t i = 0; i < classes; i += n) {
-        n = classes - i < 256 ? classes - i : 256;
-        for (size_t j = 0; j < n; j++) {
-            float value = values[i + j] - top;
-            part[j] = value < least ? least : value;
-        }
-        if (dtype == KD_F16)
-            kd_half_from_float(part, (uint16_t *)(void *)to + i, n);
-        else
-            memcpy(to + i * sizeof *part, part, n * sizeof *part);
-    }
-}
-
-static enum kd_status encode_row(const struct encoding *encoding, size_t row)
-{
-    struct kd_shard_writer *writer = encoding->writer;
-    const struct kd_rows *rows = encoding->rows;
-    size_t classes = writer->identity.num_classes;
-    size_t bytes = classes * kd_type_size(writer->identity.dtype);
-    const float *values = rows->scaled + row * classes;
-    char *logits = writer->logits + row * bytes;
-    size_t bad = find_not_finite(values, classes);
-
-    if (bad < classes)
-        return kd_fail(KD_EDATA, "sample %llu, view %u: the logit of class %zu is %g",
-                       (unsigned long long)rows->id[row], (unsigned)rows->view[row],
-                       bad, (double)values[bad]);
-
-    float top = maximum(values, classes);
-    float log_z = log_sum_exp(values, classes, top);
-    encode_values(values, classes, top, writer->identity.dtype, logits);
-    writer->row_max[row] = top;
-    writer->log_z[row] = log_z;
-    writer->check[row] = kd_row_check(&(struct kd_row){
-        rows->id[row], rows->view[row], rows->label[row], logits, bytes, top, log_z});
-    return KD_OK;
-}
-
-static enum kd_status encode_range(void *context, size_t begin, size_t end)
-{
-    enum kd_status status = KD_OK;
-
-    for (size_t row = begin; row < end && status == KD_OK; row++)
-        status = encode_row(context, row);
-    return status;
-}
+/* -- what may be added ------------------------------------------------------ */
 
 static enum kd_status check_row(const struct kd_shard_writer *writer, uint64_t id,
                                 uint32_t view, int32_t label)
@@ -260,10 +206,19 @@ static enum kd_status check_rows(struct kd_shard_writer *writer,
                                  const struct kd_rows *rows)
 {
     enum kd_status status = KD_EBUG;
+    const enum kd_encoding encoding = writer->identity.codec.encoding;
 
     if (rows->count > writer->rows - writer->written)
         return kd_fail(KD_EDATA, "more rows than the %llu that were announced",
                        (unsigned long long)writer->rows);
+    if (rows->offset != NULL && encoding != KD_TOP_K && encoding != KD_TOP_P)
+        return kd_fail(KD_EUSAGE,
+                       "rows of which only some classes are known can be stored top-k "
+                       "or top-p, not %s",
+                       kd_encoding_names[encoding]);
+    if (rows->offset != NULL && writer->identity.codec.also_temperatures[0] != '\0')
+        return kd_fail(KD_EUSAGE, "rows of which only some classes are known can be "
+                                  "used at no further temperature");
     for (size_t i = 0; i < rows->count; i++) {
         KD_TRY(check_row(writer, rows->id[i], rows->view[i], rows->label[i]));
         writer->last_id = rows->id[i];
@@ -275,53 +230,159 @@ out:
     return status;
 }
 
-static enum kd_status reserve(struct kd_shard_writer *writer, size_t count)
+/* -- encoding --------------------------------------------------------------- */
+
+/* The most values that are kept of a row. */
+static uint64_t most_kept(const struct kd_shard_writer *writer,
+                          const struct kd_rows *rows, size_t row)
+{
+    const uint64_t k = writer->identity.codec.k;
+    const uint64_t values = rows->offset != NULL
+                                ? rows->offset[row + 1] - rows->offset[row]
+                                : writer->identity.num_classes;
+
+    return k < values ? k : values;
+}
+
+static enum kd_status reserve(struct kd_shard_writer *writer,
+                              const struct kd_rows *rows)
 {
     enum kd_status status = KD_EBUG;
     struct kd_array_info info;
 
-    KD_TRY(kd_column_layout(&writer->identity, KD_COLUMN_LOGITS, count, &info));
-    KD_TRY(kd_grow(&writer->logits, &writer->logits_capacity, info.bytes, 1));
-    KD_TRY(kd_grow(&writer->row_max, &writer->row_max_capacity, count, sizeof(float)));
-    KD_TRY(kd_grow(&writer->log_z, &writer->log_z_capacity, count, sizeof(float)));
-    KD_TRY(kd_grow(&writer->check, &writer->check_capacity, count, sizeof(uint32_t)));
+    KD_TRY(kd_grow(&writer->slot, &writer->slot_capacity, rows->count + 1,
+                   sizeof *writer->slot));
+    KD_TRY(kd_grow(&writer->size, &writer->size_capacity, rows->count,
+                   sizeof *writer->size));
+    writer->slot[0] = 0;
+    for (size_t i = 0; i < rows->count; i++)
+        writer->slot[i + 1] = writer->slot[i] + most_kept(writer, rows, i);
+    for (int i = 0; i < KD_COLUMN_COUNT; i++) {
+        struct buffer *buffer = &writer->buffers[i];
+
+        if (!kd_column_present(&writer->identity, (enum kd_column)i))
+            continue;
+        KD_TRY(kd_column_layout(&writer->identity, (enum kd_column)i, rows->count,
+                                writer->slot[rows->count], &info));
+        KD_TRY(kd_grow(&buffer->data, &buffer->capacity, info.bytes, 1));
+    }
 out:
     return status;
 }
 
-static enum kd_status write_at(const struct kd_shard_writer *writer, const void *data,
-                               size_t size, uint64_t offset)
+/* Where element `at` of a column in hand is; NULL if there is no such column. */
+static void *element(const struct kd_shard_writer *writer, enum kd_column column,
+                     size_t at, size_t width)
 {
-    const char *at = data;
+    char *data = writer->buffers[column].data;
 
-    while (size > 0) {
-        ssize_t done = pwrite(writer->fd, at, size, (off_t)offset);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done < 0)
-            return kd_fail_errno(KD_EIO, "cannot write");
-        at += done;
-        size -= (size_t)done;
-        offset += (uint64_t)done;
-    }
-    return KD_OK;
+    return data != NULL ? data + at * width : NULL;
 }
 
-/* Writes the rows in hand behind the first `before` ones. */
-static enum kd_status write_rows(const struct kd_shard_writer *writer,
-                                 const struct kd_rows *rows, uint64_t before)
+static void put_float(const struct kd_shard_writer *writer, enum kd_column column,
+                      size_t row, const float *values, size_t count)
+{
+    void *to = element(writer, column, row * count, sizeof *values);
+
+    if (to != NULL)
+        memcpy(to, values, count * sizeof *values);
+}
+
+/* Puts an encoded row into the columns. */
+static void store(const struct kd_shard_writer *writer, const struct kd_rows *rows,
+                  size_t row, size_t also, const struct kd_encoded *encoded)
+{
+    const struct kd_identity *of = &writer->identity;
+    const enum kd_type index_type = kd_codec_index_type(of->num_classes);
+    const size_t at = (size_t)writer->slot[row], n = encoded->size;
+    void *logits = element(writer, KD_COLUMN_LOGITS, at, kd_type_size(of->codec.dtype));
+    void *index = element(writer, KD_COLUMN_INDEX, at, kd_type_size(index_type));
+    void *draws = element(writer, KD_COLUMN_DRAWS, at, sizeof *encoded->draws);
+    uint32_t *check = writer->buffers[KD_COLUMN_CHECK].data;
+
+    kd_encoded_logits(encoded, of->codec.dtype, logits);
+    if (index != NULL)
+        kd_encoded_index(encoded, index_type, index);
+    if (draws != NULL)
+        memcpy(draws, encoded->draws, n * sizeof *encoded->draws);
+    put_float(writer, KD_COLUMN_ROW_MAX, row, &encoded->row_max, 1);
+    put_float(writer, KD_COLUMN_LOG_Z, row, &encoded->log_z, 1);
+    put_float(writer, KD_COLUMN_LOG_TAIL, row, &encoded->log_tail, 1);
+    put_float(writer, KD_COLUMN_LOG_Z_ALSO, row, encoded->log_z_also, also);
+    put_float(writer, KD_COLUMN_LOG_TAIL_ALSO, row, encoded->log_tail_also, also);
+    writer->size[row] = n;
+    check[row] = kd_row_check(
+        &of->codec, of->num_classes, also,
+        &(struct kd_row_bytes){rows->id[row], rows->view[row], rows->label[row], n,
+                               logits, index, draws, encoded->row_max, encoded->log_z,
+                               encoded->log_tail, encoded->log_z_also,
+                               encoded->log_tail_also});
+}
+
+/* What the threads encode. */
+struct encoding {
+    struct kd_shard_writer *writer;
+    const struct kd_rows *rows;
+};
+
+static enum kd_status encode_range(void *context, size_t begin, size_t end)
 {
     enum kd_status status = KD_EBUG;
-    const void *const data[KD_COLUMN_COUNT] = {
-        rows->id,        rows->view,    rows->label,  writer->logits,
-        writer->row_max, writer->log_z, writer->check};
-    struct kd_array_info one;
+    const struct encoding *encoding = context;
+    struct kd_encoder encoder = {0};
+    struct kd_encoded encoded;
 
-    for (int i = 0; i < KD_COLUMN_COUNT; i++) {
-        KD_TRY(kd_column_layout(&writer->identity, (enum kd_column)i, 1, &one));
-        KD_TRY(write_at(writer, data[i], rows->count * one.bytes,
-                        writer->offset[i] + before * one.bytes));
+    KD_TRY(kd_encoder_init(&encoder, &encoding->writer->identity, encoding->rows));
+    for (size_t row = begin; row < end; row++) {
+        KD_TRY(kd_encode_row(&encoder, encoding->rows, row, &encoded));
+        store(encoding->writer, encoding->rows, row, encoder.num_also, &encoded);
     }
+    status = KD_OK;
+out:
+    kd_encoder_clear(&encoder);
+    return status;
+}
+
+/* -- writing ---------------------------------------------------------------- */
+
+/* Moves the values of ragged rows together, and notes where each row's end. */
+static void close_gaps(struct kd_shard_writer *writer, size_t count)
+{
+    const struct kd_identity *of = &writer->identity;
+    const size_t widths[KD_COLUMN_COUNT] = {
+        [KD_COLUMN_LOGITS] = kd_type_size(of->codec.dtype),
+        [KD_COLUMN_INDEX] = kd_type_size(kd_codec_index_type(of->num_classes)),
+        [KD_COLUMN_DRAWS] = sizeof(uint16_t)};
+    uint64_t *ends = writer->buffers[KD_COLUMN_OFFSET].data;
+
+    for (size_t row = 0, to = 0; row < count; to += (size_t)writer->size[row++])
+        for (int i = 0; i < KD_COLUMN_COUNT; i++)
+            if (writer->spool[i] >= 0)
+                memmove(element(writer, (enum kd_column)i, to, widths[i]),
+                        element(writer, (enum kd_column)i, (size_t)writer->slot[row],
+                                widths[i]),
+                        (size_t)writer->size[row] * widths[i]);
+    for (size_t row = 0; row < count; row++) {
+        writer->values += writer->size[row];
+        if (ends != NULL)
+            ends[row] = writer->values;
+    }
+}
+
+static enum kd_status write_column(const struct kd_shard_writer *writer,
+                                   enum kd_column column, const void *data,
+                                   uint64_t rows_before, uint64_t values_before)
+{
+    enum kd_status status = KD_EBUG;
+    const int spool = writer->spool[column];
+    struct kd_array_info before, now;
+
+    KD_TRY(kd_column_layout(&writer->identity, column, rows_before, values_before,
+                            &before));
+    KD_TRY(kd_column_layout(&writer->identity, column, writer->written, writer->values,
+                            &now));
+    KD_TRY(write_at(spool >= 0 ? spool : writer->fd, data, now.bytes - before.bytes,
+                    (spool >= 0 ? 0 : writer->place[column]) + before.bytes));
 out:
     return status;
 }
@@ -331,32 +392,81 @@ enum kd_status kd_shard_writer_add(struct kd_shard_writer *writer,
 {
     enum kd_status status = KD_EBUG;
     struct encoding encoding = {writer, rows};
-    uint64_t before = writer->written;
+    const uint64_t written = writer->written, values = writer->values;
 
     if (rows->count == 0)
         return KD_OK;
     KD_TRY(check_rows(writer, rows));
-    KD_TRY(reserve(writer, rows->count));
+    KD_TRY(reserve(writer, rows));
     KD_TRY(kd_parallel(rows->count, GRAIN_VALUES / writer->identity.num_classes + 1,
                        encode_range, &encoding));
-    KD_TRY(write_rows(writer, rows, before));
+    close_gaps(writer, rows->count);
+    for (int i = 0; i < KD_COLUMN_COUNT; i++) {
+        const void *data = writer->buffers[i].data;
+
+        if (!kd_column_present(&writer->identity, (enum kd_column)i))
+            continue;
+        if (i == KD_COLUMN_ID)
+            data = rows->id;
+        else if (i == KD_COLUMN_VIEW)
+            data = rows->view;
+        else if (i == KD_COLUMN_LABEL)
+            data = rows->label;
+        KD_TRY(write_column(writer, (enum kd_column)i, data, written, values));
+    }
+    status = KD_OK;
 out:
     if (status != KD_OK)
         kd_error_prefix("%s", writer->pending.path);
     return status;
 }
 
-static enum kd_status set_complete(const char *path)
+/* -- finishing -------------------------------------------------------------- */
+
+/* Copies `bytes` from the beginning of one file to `offset` in another. */
+static enum kd_status copy(int from, int to, uint64_t bytes, uint64_t offset)
+{
+    enum kd_status status = KD_OK;
+    char *piece = kd_alloc(COPY_BYTES, 1);
+    uint64_t done = 0;
+
+    if (piece == NULL)
+        return KD_EMEMORY;
+    while (done < bytes && status == KD_OK) {
+        const uint64_t left = bytes - done;
+        const ssize_t got = pread(
+            from, piece, left < COPY_BYTES ? (size_t)left : COPY_BYTES, (off_t)done);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0) {
+            status = kd_fail_errno(KD_EIO, "cannot read what was kept for it");
+            break;
+        }
+        status = write_at(to, piece, (size_t)got, offset + done);
+        done += (uint64_t)got;
+    }
+    free(piece);
+    return status;
+}
+
+/* Moves the late columns to their places in the shard. */
+static enum kd_status place_late(struct kd_shard_writer *writer)
 {
     enum kd_status status = KD_EBUG;
-    struct kd_h5 *file = NULL;
+    struct kd_array_info info;
 
-    KD_TRY(kd_h5_open_rw(path, &file));
-    KD_TRY(kd_h5_set_u64(file, "complete", 1));
-    status = kd_h5_finish(file);
-    file = NULL;
+    KD_TRY(kd_shard_create_late(writer->pending.temporary, &writer->identity,
+                                writer->rows, writer->values, writer->place));
+    for (int i = 0; i < KD_COLUMN_COUNT; i++) {
+        if (writer->spool[i] < 0)
+            continue;
+        KD_TRY(kd_column_layout(&writer->identity, (enum kd_column)i, writer->rows,
+                                writer->values, &info));
+        KD_TRY(copy(writer->spool[i], writer->fd, info.bytes, writer->place[i]));
+        close_fd(&writer->spool[i]);
+    }
 out:
-    kd_h5_close(file);
     return status;
 }
 
@@ -366,7 +476,7 @@ static enum kd_status close_rows(struct kd_shard_writer *writer)
 
     writer->fd = -1;
     if (close(fd) != 0)
-        return kd_fail_errno(KD_EIO, "%s: cannot write", writer->pending.temporary);
+        return kd_fail_errno(KD_EIO, "cannot write");
     return KD_OK;
 }
 
@@ -380,15 +490,16 @@ enum kd_status kd_shard_writer_commit(struct kd_shard_writer *writer)
                          (unsigned long long)writer->written);
         goto out;
     }
-    KD_TRY(close_rows(writer));
-    KD_TRY(set_complete(writer->pending.temporary));
+    status = place_late(writer);
+    if (status == KD_OK)
+        status = close_rows(writer);
+    if (status != KD_OK) {
+        kd_error_prefix("%s", writer->pending.path);
+        goto out;
+    }
+    KD_TRY(kd_shard_set_complete(writer->pending.temporary));
     KD_TRY(kd_pending_commit(&writer->pending));
 out:
     writer_free(writer);
     return status;
-}
-
-void kd_shard_writer_abandon(struct kd_shard_writer *writer)
-{
-    writer_free(writer);
 }

@@ -2,10 +2,28 @@
 /* Caches: shards found, listed and read together, or taken from a pipe. */
 #include "cache_fixture.h"
 
+#include "kd/h5.h"
 #include "kd/thread.h"
 
 #include <fcntl.h>
 #include <math.h>
+#include <sys/resource.h>
+
+/* Opens the cache of the paths, handed over in a pipe. */
+static enum kd_status open_piped(const char *text, struct kd_cache **cache)
+{
+    enum kd_status status = KD_EBUG;
+    char name[32];
+    int ends[2];
+
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(write(ends[1], text, strlen(text)), (ssize_t)strlen(text));
+    close(ends[1]);
+    snprintf(name, sizeof name, "/dev/fd/%d", ends[0]);
+    status = kd_cache_open(name, cache);
+    close(ends[0]);
+    return status;
+}
 
 static void rows_are_read_in_any_order(void **state)
 {
@@ -37,6 +55,172 @@ static void rows_are_read_in_any_order(void **state)
     kd_cache_close(cache);
 }
 
+/* All C values of sparse rows, the rest of them in even shares. */
+static void sparse_rows_are_read_in_any_order(void **state)
+{
+    static const struct kd_codec codecs[] = {
+        {.encoding = KD_TOP_K, .dtype = KD_F32, .k = 4},
+        {.encoding = KD_TOP_P, .dtype = KD_F32, .k = 19, .mass = 0.99},
+        {.encoding = KD_SAMPLED, .dtype = KD_F32, .k = 30}};
+    enum { COUNT = 500 };
+    static float values[COUNT * 20];
+    uint64_t ids[COUNT];
+    uint32_t views[COUNT];
+    float log_z[COUNT], row[20];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++) {
+        ids[i] = i * 37 % 100;
+        views[i] = i / 100 % 2;
+    }
+    for (size_t k = 0; k < 3; k++) {
+        struct kd_identity of = fixture_identity(20, 100, 2, KD_F32);
+        struct kd_cache *cache = NULL;
+
+        of.codec = codecs[k];
+        fixture_cache(fixture_path("sparse"), &of, 1, 17);
+        assert_int_equal(kd_cache_open(fixture_path("sparse"), &cache), KD_OK);
+        assert_true(kd_cache_kept(cache) >= 2 && kd_cache_kept(cache) <= 19);
+        assert_int_equal(kd_cache_read(cache, ids, views, COUNT, values, log_z), KD_OK);
+        for (size_t i = 0; i < COUNT; i++) {
+            double sum = 0, top = -100;
+            size_t same = 0;
+
+            fixture_row(1, ids[i], views[i], 20, row);
+            for (size_t c = 0; c < 20; c++)
+                top = fmax(top, (double)row[c]);
+            for (size_t c = 0; c < 20; c++) {
+                sum += exp((double)values[i * 20 + c] - (double)log_z[i]);
+                same += values[i * 20 + c] == row[c] - (float)top;
+            }
+            assert_true(fabs(sum - 1) < 1e-5);
+            assert_true(same >= 1 && (k > 0 || same == 4));
+        }
+        kd_cache_close(cache);
+        fixture_remove(fixture_path("sparse"));
+    }
+}
+
+/* Shards as kd-dump does not make them: of any size, with holes between them. */
+static void rows_of_unequal_shards_are_found(void **state)
+{
+    static const uint64_t bounds[][2] = {{1, 2},   {2, 3},   {3, 4},   {4, 5},
+                                         {5, 6},   {6, 30},  {30, 31}, {40, 41},
+                                         {41, 42}, {50, 90}, {95, 96}, {96, 100}};
+    const size_t count = sizeof bounds / sizeof bounds[0];
+    struct kd_identity of = fixture_identity(3, 100, 2, KD_F16);
+    const struct kd_shard *shard = NULL;
+    struct kd_cache *cache = NULL;
+    char text[65536] = "";
+    uint64_t row = 0;
+
+    (void)state;
+    for (size_t i = 0; i < count; i++) {
+        char name[32];
+
+        snprintf(name, sizeof name, "unequal-%zu.h5", i);
+        fixture_shard(fixture_path(name), &of, 1, bounds[i][0], bounds[i][1]);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s\n",
+                 fixture_path(name));
+    }
+    assert_int_equal(open_piped(text, &cache), KD_OK);
+    for (uint64_t id = 0; id < 110; id++) {
+        for (uint32_t view = 0; view < 3; view++) {
+            bool there = false;
+
+            for (size_t i = 0; i < count; i++)
+                there |= id >= bounds[i][0] && id < bounds[i][1] && view < 2;
+            assert_int_equal(kd_cache_find(cache, id, view, &shard, &row), there);
+            if (there)
+                assert_true(kd_shard_ids(shard)[row] == id &&
+                            kd_shard_views(shard)[row] == view);
+        }
+    }
+    assert_false(kd_cache_find(cache, UINT64_MAX, 0, &shard, &row));
+    kd_cache_close(cache);
+}
+
+static void many_shards_need_few_descriptors(void **state)
+{
+    struct kd_identity of = fixture_identity(3, 200, 1, KD_F16);
+    struct rlimit before, few;
+    struct kd_cache *cache = NULL;
+    float values[600];
+    uint64_t ids[200];
+    uint32_t views[200] = {0};
+
+    (void)state;
+    fixture_cache(fixture_path("many"), &of, 1, 1);
+    for (size_t i = 0; i < 200; i++)
+        ids[i] = 199 - i;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = 32;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    if (kd_cache_open(fixture_path("many"), &cache) != KD_OK)
+        fail_msg("%s", kd_error());
+    assert_int_equal(kd_cache_num_shards(cache), 200);
+    assert_int_equal(kd_cache_read(cache, ids, views, 200, values, NULL), KD_OK);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    kd_cache_close(cache);
+}
+
+/* Blocks of ids that come and go leave what is read as it is. */
+static void hints_change_nothing(void **state)
+{
+    struct kd_identity of = fixture_identity(50, 100, 2, KD_F16);
+    float before[50], after[50];
+    struct kd_cache *cache = NULL;
+    const uint32_t view = 1;
+
+    (void)state;
+    fixture_cache(fixture_path("hints"), &of, 1, 30);
+    assert_int_equal(kd_cache_open(fixture_path("hints"), &cache), KD_OK);
+    for (uint64_t begin = 0; begin < 100; begin += 40) {
+        const uint64_t id = begin + 5;
+
+        assert_int_equal(kd_cache_read(cache, &id, &view, 1, before, NULL), KD_OK);
+        kd_cache_forget(cache, 0, 100);
+        kd_cache_prefetch(cache, begin, begin + 40);
+        assert_int_equal(kd_cache_read(cache, &id, &view, 1, after, NULL), KD_OK);
+        assert_memory_equal(before, after, sizeof before);
+        kd_cache_forget(cache, begin, begin + 40);
+    }
+    kd_cache_prefetch(cache, 7, 7);
+    kd_cache_forget(cache, 200, UINT64_MAX);
+    kd_cache_close(cache);
+}
+
+static void a_damaged_row_is_read_only_if_checks_are_left_out(void **state)
+{
+    struct kd_identity of = fixture_identity(10, 100, 1, KD_F32);
+    const char *path = fixture_path("damaged.h5");
+    const uint64_t id = 99;
+    const uint32_t view = 0;
+    struct kd_array_info info;
+    struct kd_cache *cache = NULL;
+    struct kd_h5 *file = NULL;
+    float values[10], zeros[10] = {0};
+
+    (void)state;
+    fixture_shard(path, &of, 1, 0, 100);
+    assert_int_equal(kd_h5_open(path, &file), KD_OK);
+    assert_int_equal(kd_h5_info(file, "logits", &info), KD_OK);
+    kd_h5_close(file);
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(pwrite(fd, zeros, 40, (off_t)(info.offset + 99 * 40)), 40);
+    close(fd);
+    assert_int_equal(kd_cache_open(path, &cache), KD_OK);
+    assert_int_equal(kd_cache_read(cache, &id, &view, 1, values, NULL), KD_EDATA);
+    assert_says("damaged.h5: row 99 (sample 99, view 0): damaged");
+    kd_cache_set_verify(cache, false);
+    assert_int_equal(kd_cache_read(cache, &id, &view, 1, values, NULL), KD_OK);
+    assert_memory_equal(values, zeros, sizeof zeros);
+    kd_cache_set_verify(cache, true);
+    assert_int_equal(kd_cache_read(cache, &id, &view, 1, values, NULL), KD_EDATA);
+    kd_cache_close(cache);
+}
+
 static void a_missing_row_is_named(void **state)
 {
     struct kd_identity of = fixture_identity(10, 100, 2, KD_F16);
@@ -58,22 +242,6 @@ static void a_missing_row_is_named(void **state)
     assert_int_equal(kd_cache_whole(cache), KD_EDATA);
     assert_says("140 of 200 rows are missing, the first of them sample 0, view 0");
     kd_cache_close(cache);
-}
-
-/* Opens the cache of the paths, handed over in a pipe. */
-static enum kd_status open_piped(const char *text, struct kd_cache **cache)
-{
-    enum kd_status status = KD_EBUG;
-    char name[32];
-    int ends[2];
-
-    assert_int_equal(pipe(ends), 0);
-    assert_int_equal(write(ends[1], text, strlen(text)), (ssize_t)strlen(text));
-    close(ends[1]);
-    snprintf(name, sizeof name, "/dev/fd/%d", ends[0]);
-    status = kd_cache_open(name, cache);
-    close(ends[0]);
-    return status;
 }
 
 static void shards_come_through_a_pipe_in_any_order(void **state)
@@ -373,9 +541,12 @@ static void figures_are_right(void **state)
 
     (void)state;
     assert_int_equal(kd_shard_writer_open(path, &of, 3, "", &writer), KD_OK);
-    assert_int_equal(
-        kd_shard_writer_add(writer, &(struct kd_rows){3, id, view, label, scaled}),
-        KD_OK);
+    assert_int_equal(kd_shard_writer_add(writer, &(struct kd_rows){.count = 3,
+                                                                   .id = id,
+                                                                   .view = view,
+                                                                   .label = label,
+                                                                   .scaled = scaled}),
+                     KD_OK);
     assert_int_equal(kd_shard_writer_commit(writer), KD_OK);
     assert_int_equal(kd_cache_open(path, &cache), KD_OK);
     assert_int_equal(kd_cache_measure(cache, &stats), KD_OK);
@@ -384,13 +555,63 @@ static void figures_are_right(void **state)
     assert_int_equal(stats.labelled, 2);
     assert_int_equal(stats.agreeing, 1);
     assert_true(stats.bytes > 0);
+    assert_true(stats.kept_mass == 1 && stats.values == 12);
     kd_cache_close(cache);
+}
+
+/* What is not kept counts as spread evenly. */
+static void figures_of_sparse_caches_are_right(void **state)
+{
+    static const struct kd_codec codecs[] = {
+        {.encoding = KD_TOP_K, .dtype = KD_F32, .k = 1},
+        {.encoding = KD_TOP_P, .dtype = KD_F32, .k = 3, .mass = 0.6}};
+    const uint64_t id[2] = {0, 1};
+    const uint32_t view[2] = {0};
+    const int32_t label[2] = {2, 1};
+    /* probabilities 1/8, 1/8, 1/2, 1/4, and 1 - 3e, e, e, e for e near 0 */
+    const float scaled[8] = {0, 0, 2 * 0.6931472F, 0.6931472F, 0, -60, -60, -60};
+    const char *path = fixture_path("sparse.h5");
+
+    (void)state;
+    for (size_t k = 0; k < 2; k++) {
+        const double kept = k == 0 ? 0.5 : 0.75, other = k == 0 ? 0.5 / 3 : 0.125;
+        struct kd_identity of = fixture_identity(4, 2, 1, KD_F32);
+        struct kd_shard_writer *writer = NULL;
+        struct kd_cache_stats stats;
+        struct kd_cache *cache = NULL;
+
+        of.codec = codecs[k];
+        assert_int_equal(kd_shard_writer_open(path, &of, 2, "", &writer), KD_OK);
+        assert_int_equal(
+            kd_shard_writer_add(writer, &(struct kd_rows){.count = 2,
+                                                          .id = id,
+                                                          .view = view,
+                                                          .label = label,
+                                                          .scaled = scaled}),
+            KD_OK);
+        assert_int_equal(kd_shard_writer_commit(writer), KD_OK);
+        assert_int_equal(kd_cache_open(path, &cache), KD_OK);
+        assert_int_equal(kd_cache_measure(cache, &stats), KD_OK);
+        assert_int_equal(stats.values, k == 0 ? 2 : 3);
+        assert_true(fabs(stats.kept_mass - (kept + 1) / 2) < 1e-6);
+        assert_true(fabs(stats.max_prob - (0.5 + 1) / 2) < 1e-6);
+        const double entropy =
+            0.5 * log(2) + (k > 0 ? 0.25 * log(4) : 0) - (1 - kept) * log(other);
+        assert_true(fabs(stats.entropy - entropy / 2) < 1e-6);
+        assert_true(stats.labelled == 2 && stats.agreeing == 1);
+        kd_cache_close(cache);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_read_in_any_order),
+        cmocka_unit_test(sparse_rows_are_read_in_any_order),
+        cmocka_unit_test(rows_of_unequal_shards_are_found),
+        cmocka_unit_test(many_shards_need_few_descriptors),
+        cmocka_unit_test(hints_change_nothing),
+        cmocka_unit_test(a_damaged_row_is_read_only_if_checks_are_left_out),
         cmocka_unit_test(a_missing_row_is_named),
         cmocka_unit_test(shards_come_through_a_pipe_in_any_order),
         cmocka_unit_test(a_hole_between_shards_is_named),
@@ -406,6 +627,7 @@ int main(void)
         cmocka_unit_test(what_is_no_list_of_paths_is_refused),
         cmocka_unit_test(figures_do_not_depend_on_threads),
         cmocka_unit_test(figures_are_right),
+        cmocka_unit_test(figures_of_sparse_caches_are_right),
     };
 
     kd_threads_set(1);

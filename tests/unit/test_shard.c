@@ -85,7 +85,10 @@ static enum kd_status write_row(const char *path, enum kd_type dtype, const floa
     enum kd_status status = KD_EBUG;
 
     assert_int_equal(kd_shard_writer_open(path, &of, 1, "a test", &writer), KD_OK);
-    status = kd_shard_writer_add(writer, &(struct kd_rows){1, &id, &view, &label, row});
+    status = kd_shard_writer_add(
+        writer,
+        &(struct kd_rows){
+            .count = 1, .id = &id, .view = &view, .label = &label, .scaled = row});
     if (status == KD_OK)
         return kd_shard_writer_commit(writer);
     kd_shard_writer_abandon(writer);
@@ -177,8 +180,11 @@ static void rows_out_of_order_or_bounds_are_refused(void **state)
         assert_int_equal(
             kd_shard_writer_open(fixture_path("order.h5"), &of, 2, "", &writer), KD_OK);
         assert_int_equal(
-            kd_shard_writer_add(writer, &(struct kd_rows){2, cases[i].id, cases[i].view,
-                                                          label, scaled}),
+            kd_shard_writer_add(writer, &(struct kd_rows){.count = 2,
+                                                          .id = cases[i].id,
+                                                          .view = cases[i].view,
+                                                          .label = label,
+                                                          .scaled = scaled}),
             KD_EDATA);
         assert_says(cases[i].words);
         kd_shard_writer_abandon(writer);
@@ -233,7 +239,7 @@ static void identities_out_of_range_are_refused(void **state)
     REFUSED(bad.first_id = UINT64_MAX - 50, "num_samples");
     REFUSED(bad.views = 0, "views");
     REFUSED(bad.first_view = UINT32_MAX, "views");
-    REFUSED(bad.dtype = KD_F64, "dtype");
+    REFUSED(bad.codec.dtype = KD_F64, "dtype");
     REFUSED(bad.dataset_digest.hex[3] = 'x', "dataset_digest");
     REFUSED(bad.teacher_digest.hex[0] = '\0', "teacher_digest");
     REFUSED(bad.augment[0] = '\n', "augment");
@@ -302,9 +308,12 @@ static void rows_with_holes_are_found(void **state)
     (void)state;
     assert_int_equal(
         kd_shard_writer_open(fixture_path("holes.h5"), &of, 5, "", &writer), KD_OK);
-    assert_int_equal(
-        kd_shard_writer_add(writer, &(struct kd_rows){5, id, view, label, scaled}),
-        KD_OK);
+    assert_int_equal(kd_shard_writer_add(writer, &(struct kd_rows){.count = 5,
+                                                                   .id = id,
+                                                                   .view = view,
+                                                                   .label = label,
+                                                                   .scaled = scaled}),
+                     KD_OK);
     assert_int_equal(kd_shard_writer_commit(writer), KD_OK);
     assert_int_equal(kd_shard_open(fixture_path("holes.h5"), &shard), KD_OK);
     for (uint64_t i = 0; i < 5; i++)
@@ -392,25 +401,41 @@ static void altered_attributes_are_noticed(void **state)
     assert_says("num_classes");
 }
 
+static void hash_row(struct kd_hash *hash, const struct kd_row *row, size_t also)
+{
+    kd_hash_add_u64(hash, row->id);
+    kd_hash_add_u64(hash, row->view);
+    kd_hash_add_u64(hash, (uint64_t)row->label);
+    kd_hash_add_u64(hash, row->size);
+    kd_hash_add(hash, row->values, row->size * sizeof *row->values);
+    if (row->index != NULL)
+        kd_hash_add(hash, row->index, row->size * sizeof *row->index);
+    if (row->draws != NULL)
+        kd_hash_add(hash, row->draws, row->size * sizeof *row->draws);
+    kd_hash_add(hash, &row->row_max, sizeof row->row_max);
+    kd_hash_add(hash, &row->log_z, sizeof row->log_z);
+    kd_hash_add(hash, &row->log_tail, sizeof row->log_tail);
+    kd_hash_add(hash, row->log_z_also, also * sizeof *row->log_z_also);
+    kd_hash_add(hash, row->log_tail_also, also * sizeof *row->log_tail_also);
+}
+
 /* Opens a shard and reads all of its rows. */
 static enum kd_status read_all(const char *path, struct kd_hash *hash)
 {
     enum kd_status status = KD_EBUG;
     struct kd_shard *shard = NULL;
     float values[4096];
+    uint32_t index[4096];
+    double also[KD_MAX_ALSO];
 
     KD_TRY(kd_shard_open(path, &shard));
-    for (uint64_t row = 0; row < kd_shard_rows(shard); row++) {
-        size_t classes = kd_shard_identity(shard)->num_classes;
-
-        assert_true(classes <= 4096);
-        KD_TRY(kd_shard_read(shard, row, 1, values));
-        kd_hash_add(hash, values, classes * sizeof *values);
-        kd_hash_add_u64(hash, kd_shard_ids(shard)[row]);
-        kd_hash_add_u64(hash, kd_shard_views(shard)[row]);
-        kd_hash_add_u64(hash, (uint64_t)kd_shard_label(shard, row));
-        kd_hash_add_u64(hash, (uint64_t)(kd_shard_log_z(shard, row) * 65536));
-        kd_hash_add_u64(hash, (uint64_t)(kd_shard_row_max(shard, row) * 65536 + 1e9F));
+    const struct kd_codec *codec = &kd_shard_identity(shard)->codec;
+    struct kd_row row = {.values = values,
+                         .index = kd_codec_is_sparse(codec) ? index : NULL};
+    assert_true(kd_shard_kept(shard) <= 4096);
+    for (uint64_t at = 0; at < kd_shard_rows(shard); at++) {
+        KD_TRY(kd_shard_row(shard, at, &row));
+        hash_row(hash, &row, kd_codec_also(codec, also));
     }
     struct kd_digest identity;
     KD_TRY(kd_identity_digest(kd_shard_identity(shard), &identity));
@@ -497,11 +522,14 @@ static size_t flip_in_child(const char *path, const char *bytes, const size_t *w
     return first;
 }
 
-/* Which bytes are tried: all but the padding between datasets, of that a sample. */
-static size_t choose_bytes(const char *path, size_t size, size_t *where, bool *in_rows)
+/* Which bytes are tried: all but the padding between datasets, of that a sample; beside
+ * rows, one of `step`. */
+static size_t choose_bytes(const char *path, size_t size, size_t step, size_t *where,
+                           bool *in_rows)
 {
-    static const char *const names[] = {"id",      "view",  "label", "logits",
-                                        "row_max", "log_z", "check"};
+    static const char *const names[] = {
+        "id",      "view",  "label",    "offset",     "logits",        "index", "draws",
+        "row_max", "log_z", "log_tail", "log_z_also", "log_tail_also", "check"};
     struct kd_h5 *file = NULL;
     struct kd_array_info info;
     size_t count = 0;
@@ -509,14 +537,16 @@ static size_t choose_bytes(const char *path, size_t size, size_t *where, bool *i
     bool *rows = calloc(size, sizeof *rows);
 
     assert_int_equal(kd_h5_open(path, &file), KD_OK);
-    for (size_t i = 0; i < 7; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!kd_h5_has(file, names[i]))
+            continue;
         assert_int_equal(kd_h5_info(file, names[i], &info), KD_OK);
         for (size_t j = 0; j < info.bytes; j++)
             rows[info.offset + j] = true;
     }
     kd_h5_close(file);
     for (size_t i = 0; i < size; i++) {
-        if (!rows[i] && bytes[i] == 0 && i % 23 != 0)
+        if (!rows[i] && ((bytes[i] == 0 && i % 23 != 0) || i % step != 0))
             continue;
         where[count] = i;
         in_rows[count++] = rows[i];
@@ -531,7 +561,7 @@ static size_t choose_bytes(const char *path, size_t size, size_t *where, bool *i
  * flips are noticed or change nothing: harmless are padding, unused space and
  * version fields of HDF5's own structures, and the history, which no program reads.
  */
-static void a_flipped_byte_is_noticed_or_harmless(void **state)
+static void check_flips(const struct kd_codec *codec, size_t step)
 {
     struct kd_identity of = fixture_identity(3, 6, 2, KD_F16);
     const char *path = fixture_path("flip.h5");
@@ -539,13 +569,14 @@ static void a_flipped_byte_is_noticed_or_harmless(void **state)
     size_t size = 0, count = 0, harmless = 0, crashed = 0;
     char *bytes = NULL;
 
-    (void)state;
+    of.codec = *codec;
+    assert_int_equal(kd_codec_check(&of.codec, of.num_classes), KD_OK);
     fixture_shard(path, &of, 1, 1, 4);
     assert_int_equal(digest_all(path, &right), KD_OK);
     bytes = fixture_bytes(path, &size);
     size_t *where = calloc(size, sizeof *where);
     bool *in_rows = calloc(size, sizeof *in_rows);
-    count = choose_bytes(path, size, where, in_rows);
+    count = choose_bytes(path, size, step, where, in_rows);
     int shared = open(fixture_path("verdicts"), O_RDWR | O_CREAT | O_TRUNC, 0600);
     assert_int_equal(ftruncate(shared, (off_t)count), 0);
     unsigned char *verdicts =
@@ -569,12 +600,35 @@ static void a_flipped_byte_is_noticed_or_harmless(void **state)
         harmless += verdicts[i] == HARMLESS;
     }
     assert_true(crashed * 50 < count);
-    print_message("%zu bytes flipped, %zu harmless, %zu ended HDF5 itself\n", count,
-                  harmless, crashed);
+    print_message("%s: %zu bytes flipped, %zu harmless, %zu ended HDF5 itself\n",
+                  kd_encoding_names[codec->encoding], count, harmless, crashed);
     munmap(verdicts, count);
     free(where);
     free(in_rows);
     free(bytes);
+}
+
+static void a_flipped_byte_is_noticed_or_harmless(void **state)
+{
+    (void)state;
+    check_flips(&(struct kd_codec){.dtype = KD_F16}, 1);
+}
+
+static void a_flipped_byte_of_a_sparse_shard_is_noticed(void **state)
+{
+    (void)state;
+    check_flips(
+        &(struct kd_codec){
+            .encoding = KD_TOP_K, .dtype = KD_BF16, .k = 2, .also_temperatures = "1"},
+        11);
+    check_flips(
+        &(struct kd_codec){.encoding = KD_TOP_P, .dtype = KD_F32, .k = 2, .mass = 0.9},
+        11);
+    check_flips(&(struct kd_codec){.encoding = KD_SAMPLED,
+                                   .dtype = KD_F16,
+                                   .k = 4,
+                                   .also_temperatures = "1,2"},
+                11);
 }
 
 int main(void)
@@ -598,6 +652,7 @@ int main(void)
         cmocka_unit_test(altered_attributes_are_noticed),
         cmocka_unit_test(a_truncated_shard_is_refused_at_any_length),
         cmocka_unit_test(a_flipped_byte_is_noticed_or_harmless),
+        cmocka_unit_test(a_flipped_byte_of_a_sparse_shard_is_noticed),
     };
 
     kd_threads_set(1);
