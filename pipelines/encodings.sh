@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# What each encoding of soft labels costs and what it loses: bytes a row, its distance
+# to float32, and the accuracy of students that learn from it.
+#
+#     pipelines/encodings.sh --teacher teacher/model.h5 --data DATASET --test DATASET
+#         -o DIRECTORY [--student resnet8] [--epochs 15] [--views 15] [--seeds '1 2 3']
+#         [--temperature 4] [--others '1 2 8'] [--lr 0.1] [--tail spread]
+#
+# Each stage that is done is skipped when it is run again.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+teacher='' data='' test='' out=''
+student=resnet8 epochs=15 views=15 seeds='1 2 3' temperature=4 others='1 2 8' lr=0.1
+tail=spread
+while [ $# -gt 0 ]; do
+    [ $# -ge 2 ] || die "$1 needs a value"
+    case $1 in
+    --teacher) teacher=$(realpath "$2") ;;
+    --data) data=$2 ;;
+    --test) test=$2 ;;
+    -o) out=$2 ;;
+    --student) student=$2 ;;
+    --epochs) epochs=$2 ;;
+    --views) views=$2 ;;
+    --seeds) seeds=$2 ;;
+    --temperature) temperature=$2 ;;
+    --others) others=$2 ;;
+    --lr) lr=$2 ;;
+    --tail) tail=$2 ;;
+    *) die "unknown option $1" ;;
+    esac
+    shift 2
+done
+if [ -z "$teacher" ] || [ -z "$data" ] || [ -z "$test" ] || [ -z "$out" ]; then
+    die "usage: encodings.sh --teacher MODEL --data DATASET --test DATASET -o DIRECTORY"
+fi
+mkdir -p "$out"
+cd "$out"
+
+# NAME: options of kd-dump; the first one is what the others are compared with.
+names=(f32 f16 bf16 top-50 top-10 top-p-0.9 sampled-50)
+options() {
+    case $1 in
+    f32 | f16 | bf16) echo --dtype "$1" ;;
+    top-p-*) echo --encoding top-p --mass "${1#top-p-}" -k 50 ;;
+    top-*) echo --encoding top-k -k "${1#top-}" ;;
+    sampled-*) echo --encoding sampled -k "${1#sampled-}" ;;
+    esac
+    case $1 in
+    top-* | sampled-*) echo --also-temperature "${others// /,}" ;;
+    esac
+}
+
+# field JSON KEY: the number of a key in a pretty-printed report.
+field() {
+    sed -n "s/.*\"$2\": \([-0-9.e+]*\),*$/\1/p" "$1" | head -n 1
+}
+
+for name in "${names[@]}"; do
+    say "$name: caching $views views a sample"
+    # shellcheck disable=SC2046 # options
+    kd-dump -q --teacher "model:$teacher" --data "$data" --temperature "$temperature" \
+        --augment crop4,flip --views "$views" $(options "$name") -o "cache-$name" >/dev/null
+    kd-info --json "cache-$name" >"info-$name.json"
+    for t in $temperature $others; do
+        kd-eval --json --reference cache-f32 --temperature "$t" --tail "$tail" \
+            "cache-$name" >"distance-$name-$t.json"
+    done
+done
+for seed in $seeds; do
+    for name in "${names[@]}"; do
+        say "$name: a student of seed $seed"
+        kd-train -q --data "$data" --test "$test" --network "$student" --batch 128 \
+            --epochs "$epochs" --lr "$lr" --labels "cache-$name" --temperature "$temperature" \
+            --tail "$tail" --seed "$seed" -o "$student-$name-$seed" >/dev/null
+    done
+done
+
+say "done"
+{
+    printf '%-12s %8s %10s' encoding bytes 'accuracy, %'
+    for t in $temperature $others; do
+        printf ' %21s' "KL at T=$t, mean/worst"
+    done
+    printf '\n'
+    for name in "${names[@]}"; do
+        printf '%-12s %8.1f %10s' "$name" "$(field "info-$name.json" bytes_a_row)" \
+            "$(accuracies "$student-$name"-* | percent)"
+        for t in $temperature $others; do
+            printf ' %10.2g %10.2g' "$(field "distance-$name-$t.json" kl_mean)" \
+                "$(field "distance-$name-$t.json" kl_worst)"
+        done
+        printf '\n'
+    done
+}
