@@ -7,14 +7,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-static const char *const dtypes[] = {"f16", "f32", NULL};
+#include <string.h>
+#include <sys/stat.h>
 
 static struct {
-    int policy, dtype;
-    char *weights;
+    struct kd_policy_args policy;
+    struct kd_codec_args codec;
     uint64_t shard_samples;
-} args = {.policy = KD_POLICY_MEAN_PROB, .shard_samples = 8192};
+} args = {.shard_samples = 8192};
 
 static enum kd_status print_path(void *context, const char *path)
 {
@@ -25,74 +25,101 @@ static enum kd_status print_path(void *context, const char *path)
 }
 
 /* The command, but for what may vary between equal runs: where things lie. */
-static char *describe(const struct kd_program *program)
+static char *describe(const struct kd_program *program, const struct kd_codec *codec)
 {
-    return kd_format("kd-merge %s: --policy %s --dtype %s --shard-samples %llu%s%s, "
-                     "%zu caches",
-                     kd_version(), kd_policy_names[args.policy], dtypes[args.dtype],
-                     (unsigned long long)args.shard_samples,
-                     args.weights != NULL ? " --weights " : "",
-                     args.weights != NULL ? args.weights : "", program->num_operands);
+    char *policy = kd_policy_args_text(&args.policy), *stored = kd_codec_text(codec);
+    char *text = NULL;
+
+    if (policy != NULL && stored != NULL)
+        text = kd_format("kd-merge %s: %s %s --shard-samples %llu, %zu caches",
+                         kd_version(), policy, stored,
+                         (unsigned long long)args.shard_samples, program->num_operands);
+    free(policy);
+    free(stored);
+    return text;
+}
+
+/* Whether a cache can be read more than once. */
+static bool is_file(const char *path)
+{
+    struct stat facts;
+
+    return strcmp(path, "-") != 0 && stat(path, &facts) == 0 &&
+           (S_ISREG(facts.st_mode) || S_ISDIR(facts.st_mode));
+}
+
+/* A merge for each teacher, without it: DIRECTORY/without-1 and so on. */
+static enum kd_status leave_out(const struct kd_program *program,
+                                struct kd_merge_plan *plan,
+                                const struct kd_merge_options *how)
+{
+    enum kd_status status = KD_EBUG;
+    char *to = NULL;
+
+    for (size_t m = 0; m < plan->teachers; m++)
+        if (!is_file(program->operand[m]))
+            return kd_fail(KD_EUSAGE,
+                           "%s: leave-one-out reads its caches more than once: give "
+                           "finished ones, not pipes",
+                           program->operand[m]);
+    for (size_t m = 0; m < plan->teachers; m++) {
+        free(to);
+        to = kd_format("%s/without-%zu", program->output, m + 1);
+        if (to == NULL)
+            return KD_EMEMORY;
+        plan->left_out = m;
+        KD_TRY(kd_merge_run(plan, (const char *const *)program->operand, to, how));
+    }
+out:
+    free(to);
+    return status;
 }
 
 static enum kd_status run(const struct kd_program *program)
 {
     enum kd_status status = KD_EBUG;
-    struct kd_merge_plan plan = {.policy = (enum kd_policy)args.policy,
-                                 .teachers = program->num_operands};
-    struct kd_merge_options options = {.samples_a_shard = args.shard_samples,
-                                       .dtype = args.dtype == 0 ? KD_F16 : KD_F32,
-                                       .finished = print_path};
+    struct kd_merge_plan plan = {0};
+    struct kd_merge_options how = {.samples_a_shard = args.shard_samples,
+                                   .finished = print_path};
     char *history = NULL;
 
     if (program->output == NULL)
         return kd_fail(KD_EUSAGE, "where to? give -o DIRECTORY");
-    if (args.weights != NULL)
-        KD_TRY(kd_merge_parse_weights(&plan, args.weights));
-    history = describe(program);
+    KD_TRY(kd_merge_plan_from_args(&args.policy, program->num_operands, &plan));
+    KD_TRY(kd_codec_from_args(&args.codec, 0, &how.codec)); /* 0: not known yet */
+    how.history = history = describe(program, &how.codec);
     if (history == NULL)
-        return KD_EMEMORY;
-    options.history = history;
-    status = kd_merge_run(&plan, (const char *const *)program->operand, program->output,
-                          &options);
+        status = KD_EMEMORY;
+    else if (plan.policy == KD_POLICY_LEAVE_ONE_OUT)
+        status = leave_out(program, &plan, &how);
+    else
+        status = kd_merge_run(&plan, (const char *const *)program->operand,
+                              program->output, &how);
 out:
+    kd_merge_plan_clear(&plan);
     free(history);
     return status;
 }
 
-static const struct kd_option options[] = {
-    {.name = "policy",
-     .type = KD_OPTION_CHOICE,
-     .value = &args.policy,
-     .choices = kd_policy_names,
-     .metavar = "POLICY",
-     .help = "how rows are combined: mean-prob averages the probabilities, mean-logit "
-             "the logits"},
-    {.name = "weights",
-     .type = KD_OPTION_STRING,
-     .value = &args.weights,
-     .metavar = "LIST",
-     .help = "one weight a cache, by commas, scaled to sum 1; equal by default"},
-    {.name = "dtype",
-     .type = KD_OPTION_CHOICE,
-     .value = &args.dtype,
-     .choices = dtypes,
-     .metavar = "TYPE",
-     .help = "how logits are stored"},
-    {.name = "shard-samples",
-     .type = KD_OPTION_U64,
-     .value = &args.shard_samples,
-     .min = 1,
-     .max = 1099511627776.0,
-     .metavar = "N",
-     .help = "samples a shard"},
-    {0}};
+static const struct kd_option options[] = {KD_POLICY_OPTIONS(args.policy),
+                                           KD_CODEC_OPTIONS(args.codec),
+                                           {.name = "shard-samples",
+                                            .type = KD_OPTION_U64,
+                                            .value = &args.shard_samples,
+                                            .min = 1,
+                                            .max = 1099511627776.0,
+                                            .metavar = "N",
+                                            .help = "samples a shard"},
+                                           {0}};
 
 static const char notes[] =
     "A CACHE is a directory, a shard, a pipe of shard paths, or - for paths on stdin:\n"
     "  kd-merge -o merged teacher-a teacher-b\n"
     "  kd-merge -o merged <(kd-dump -o a ...) <(kd-dump -o b ...)\n"
-    "Shards that an earlier run finished are kept.\n";
+    "  kd-merge --policy stacked --holdout 45000:50000 -o merged a b c\n"
+    "Shards that an earlier run finished are kept. leave-one-out makes a cache for "
+    "each\n"
+    "teacher, -o DIRECTORY/without-1 and so on.\n";
 
 int main(int argc, char **argv)
 {

@@ -9,13 +9,15 @@
  *             y[i] = kd_vector_exp(x[i]);
  *     }
  *
+ * A loop is best a function of its own, with its length an argument: what is nested, or
+ * of a length that it knows, the compiler may unroll before it looks for vectors.
+ *
  * Their results are the same to the bit, since nothing is contracted or reordered; so
  * they do not depend on where in a loop a value stands.
  */
 #ifndef KD_VECTOR_H
 #define KD_VECTOR_H
 
-#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -31,45 +33,60 @@
 /* For functions of one value that KD_VECTOR's loops are made of. */
 #define KD_VECTOR_INLINE static inline __attribute__((always_inline))
 
+/* The bits of a float, and the float of bits. */
+KD_VECTOR_INLINE uint32_t kd_vector_bits(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+KD_VECTOR_INLINE float kd_vector_float(uint32_t bits)
+{
+    float x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* All ones if a condition holds, else 0. A choice that is made by such masks, and not
+ * by ?:, does not become a branch, which would keep a loop from becoming vectors. */
+#define KD_VECTOR_MASK(condition) (0U - (uint32_t)(condition))
+
 /* e^x to within 1 unit in the last place. 0 below -86, where results would become
  * denormal and slow; infinity where e^x is above FLT_MAX; NaN for NaN. Reduction and
  * polynomial: Moshier, Cephes library, expf. */
 KD_VECTOR_INLINE float kd_vector_exp(float x)
 {
+    const uint32_t low = KD_VECTOR_MASK(x < -86.0F), high = KD_VECTOR_MASK(x > 89.0F);
     const float round = 12582912.0F; /* 1.5 * 2^23: adding it drops the fraction */
-    const float low = x < -86.0F ? -86.0F : x, y = low > 89.0F ? 89.0F : low;
-    const float shifted = y * 1.44269504F + round, n = shifted - round;
-    const float r = (y - n * 0.693359375F) - n * -2.12194440e-4F;
-    float p = 1.9875691500e-4F, power;
-    uint32_t bits;
+    const float shifted = x * 1.44269504F + round, n = shifted - round;
+    const float r = (x - n * 0.693359375F) - n * -2.12194440e-4F;
+    /* times 2^(n-1), for n may be 128, and 2 */
+    const uint32_t power = (kd_vector_bits(shifted) - (0x4b400000U - 126U)) << 23;
+    float p = 1.9875691500e-4F;
 
     p = p * r + 1.3981999507e-3F;
     p = p * r + 8.3334519073e-3F;
     p = p * r + 4.1665795894e-2F;
     p = p * r + 1.6666665459e-1F;
     p = p * r + 5.0000001201e-1F;
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits - (0x4b400000U - 126U)) << 23; /* of 2^(n-1): n may be 128 */
-    memcpy(&power, &bits, sizeof power);
-    p = (p * r * r + r + 1.0F) * power * 2.0F;
-    return x < -86.0F ? 0.0F : p;
+    p = (p * r * r + r + 1.0F) * kd_vector_float(power) * 2.0F;
+    return kd_vector_float((kd_vector_bits(p) & ~(low | high)) | (0x7f800000U & high));
 }
 
-/* ln x to within 1 unit in the last place; that of FLT_MIN for what is less, so that it
- * is always finite; NaN for NaN and infinity. Source: the same, logf. */
+/* ln x to within 1 unit in the last place for x from FLT_MIN to FLT_MAX; from -88.03 to
+ * -87.33 for what is less, down to 0, so that it is finite; without meaning below 0;
+ * NaN for NaN and infinity. Source: the same, logf. */
 KD_VECTOR_INLINE float kd_vector_log(float x)
 {
-    const float y = x < FLT_MIN ? FLT_MIN : x;
-    float m, e, p = 7.0376836292e-2F;
-    uint32_t bits;
-    int32_t exponent;
+    const uint32_t bits = kd_vector_bits(x);
+    const int32_t exponent = (int32_t)(bits - 0x3f3504f3U) >> 23;
+    const float m = kd_vector_float(bits - ((uint32_t)exponent << 23)) - 1.0F;
+    const float e = (float)exponent;
+    float p = 7.0376836292e-2F;
 
-    memcpy(&bits, &y, sizeof bits);
-    exponent = (int32_t)(bits - 0x3f3504f3U) >> 23; /* m is in [sqrt 1/2, sqrt 2) */
-    bits -= (uint32_t)exponent << 23;
-    memcpy(&m, &bits, sizeof m);
-    m -= 1.0F;
-    e = (float)exponent;
     p = p * m - 1.1514610310e-1F;
     p = p * m + 1.1676998740e-1F;
     p = p * m - 1.2420140846e-1F;

@@ -4,6 +4,7 @@
 #define KD_MERGE_INPUT_INTERNAL_H
 
 #include "kd/cache.h"
+#include "kd/policy.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -61,5 +62,9 @@ struct kd_merge_rows {
 enum kd_status kd_merge_input_read(const struct kd_merge_input *input, uint64_t id,
                                    uint32_t view, size_t count,
                                    const struct kd_merge_rows *to) KD_CHECKED;
+
+/* Fits the plan on its held-out ids, which all inputs [plan->teachers] must cover. */
+enum kd_status kd_merge_fit(struct kd_merge_plan *plan,
+                            const struct kd_merge_input *inputs) KD_CHECKED;
 
 #endif

@@ -4,7 +4,6 @@
 
 #include "kd/hash.h"
 #include "kd/log.h"
-#include "merge/policy_internal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +13,7 @@ static void clear_provenance(struct kd_identity *identity)
 {
     identity->kind = KD_KIND_TEACHER;
     identity->value_kind = KD_VALUE_LOGITS;
-    identity->dtype = KD_F32;
+    memset(&identity->codec, 0, sizeof identity->codec);
     memset(&identity->teacher_digest, 0, sizeof identity->teacher_digest);
     memset(identity->normalize, 0, sizeof identity->normalize);
     memset(identity->teacher_name, 0, sizeof identity->teacher_name);
@@ -40,21 +39,21 @@ static enum kd_status check_alike(const struct kd_identity *first,
     return KD_OK;
 }
 
-static enum kd_status check_teachers(const struct kd_merge_plan *plan,
-                                     const struct kd_identity *const *teachers,
-                                     const char *const *names)
+enum kd_status kd_merge_check(const struct kd_merge_plan *plan,
+                              const struct kd_identity *const *teachers,
+                              const char *const *names)
 {
     enum kd_status status = KD_EBUG;
-    const struct kd_policy_rule *rule = kd_policy_rule(plan->policy);
 
     for (size_t m = 0; m < plan->teachers; m++) {
         KD_TRY(kd_identity_check(teachers[m]));
         KD_TRY(check_alike(teachers[0], teachers[m], names[m], names[0]));
-        if (rule->needs_logits && teachers[m]->value_kind != KD_VALUE_LOGITS)
+        if (kd_policy_needs_logits(plan->policy) &&
+            teachers[m]->value_kind != KD_VALUE_LOGITS)
             return kd_fail(KD_EDATA,
                            "%s: holds log-probabilities, but %s needs logits: use "
                            "mean-prob, or merge the teachers' own caches",
-                           names[m], rule->name);
+                           names[m], kd_policy_names[plan->policy]);
     }
 out:
     return status;
@@ -115,18 +114,13 @@ static void keep_if_alike(const struct kd_merge_plan *plan,
     }
 }
 
-static void describe_weights(const struct kd_merge_plan *plan,
-                             struct kd_identity *merged)
+static bool all_have_logits(const struct kd_merge_plan *plan,
+                            const struct kd_identity *const *teachers)
 {
-    char number[32];
-
-    /* 64 numbers of at most 24 characters always fit. */
-    snprintf(merged->policy_parameters, sizeof merged->policy_parameters, "weights=");
-    for (size_t m = 0; m < plan->teachers; m++) {
-        kd_number_text(plan->weights[m], number);
-        (void)append(merged->policy_parameters, sizeof merged->policy_parameters,
-                     m > 0 ? "," : "", number);
-    }
+    for (size_t m = 0; m < plan->teachers; m++)
+        if (teachers[m]->value_kind != KD_VALUE_LOGITS)
+            return false;
+    return true;
 }
 
 static enum kd_status list_parents(const struct kd_merge_plan *plan,
@@ -171,22 +165,28 @@ out:
 
 enum kd_status kd_merge_identity(const struct kd_merge_plan *plan,
                                  const struct kd_identity *const *teachers,
-                                 const char *const *names, enum kd_type dtype,
+                                 const char *const *names, const struct kd_codec *codec,
                                  struct kd_identity *merged)
 {
     enum kd_status status = KD_EBUG;
-    const struct kd_policy_rule *rule = kd_policy_rule(plan->policy);
+    const bool logits = all_have_logits(plan, teachers);
 
-    KD_TRY(check_teachers(plan, teachers, names));
+    KD_TRY(kd_merge_check(plan, teachers, names));
     warn_of_twins(plan, teachers, names);
     *merged = *teachers[0];
     merged->kind = KD_KIND_MERGED;
-    merged->value_kind = rule->gives;
-    merged->dtype = dtype;
-    snprintf(merged->policy, sizeof merged->policy, "%s", rule->name);
+    merged->value_kind = kd_policy_gives_logits(plan->policy, logits)
+                             ? KD_VALUE_LOGITS
+                             : KD_VALUE_LOGPROBS;
+    merged->codec = *codec;
+    KD_TRY(kd_codec_check(&merged->codec, merged->num_classes));
+    snprintf(merged->policy, sizeof merged->policy, "%s",
+             kd_policy_names[plan->policy]);
     name_merged(plan, teachers, merged);
     keep_if_alike(plan, teachers, merged);
-    describe_weights(plan, merged);
+    KD_TRY(kd_merge_plan_text(plan, merged->num_samples * merged->views,
+                              merged->num_classes, merged->policy_parameters,
+                              sizeof merged->policy_parameters));
     KD_TRY(list_parents(plan, teachers, merged));
     KD_TRY(digest_merged(plan, teachers, merged));
     KD_TRY(kd_identity_check(merged));

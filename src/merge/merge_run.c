@@ -8,6 +8,7 @@
 
 #include "kd/cache_writer.h"
 #include "kd/file.h"
+#include "kd/log.h"
 #include "kd/memory.h"
 #include "kd/progress.h"
 #include "kd/thread.h"
@@ -28,6 +29,7 @@ struct batch {
     uint32_t *view;                                /* [capacity] */
     int32_t *label;                                /* [capacity] */
     float *merged;                                 /* [capacity][C] */
+    bool *answered;                                /* [capacity] */
     struct kd_merge_rows teacher[KD_MAX_TEACHERS]; /* [capacity] each */
 };
 
@@ -43,7 +45,7 @@ struct run {
 
     struct batch batch;
     struct kd_progress progress;
-    uint64_t rows_done;
+    uint64_t rows_done, unanswered;
 };
 
 static enum kd_status check_options(const struct run *run, const char *const *inputs)
@@ -56,8 +58,6 @@ static enum kd_status check_options(const struct run *run, const char *const *in
         return kd_fail(KD_EUSAGE, "-: only one cache can come from stdin");
     if (run->options->samples_a_shard < 1)
         return kd_fail(KD_EUSAGE, "a shard must have at least 1 sample");
-    if (run->options->dtype != KD_F16 && run->options->dtype != KD_F32)
-        return kd_fail(KD_EUSAGE, "rows can be stored as f16 or f32");
     return KD_OK;
 }
 
@@ -100,8 +100,48 @@ out:
     return status;
 }
 
+/* Takes shards in until every teacher has the ids begin to end-1. */
+static enum kd_status wait_for_ids(struct run *run, uint64_t begin, uint64_t end)
+{
+    enum kd_status status = KD_EBUG;
+
+    KD_TRY(take_all(run));
+    for (size_t m = 0; m < run->plan.teachers;) {
+        const struct kd_merge_input *input = &run->inputs[m];
+
+        if (kd_merge_input_covers(input, begin, end)) {
+            m++;
+            continue;
+        }
+        if (input->ended)
+            return kd_merge_input_fail(input, begin);
+        KD_TRY(take_more(run));
+    }
+    status = KD_OK;
+out:
+    return status;
+}
+
+static enum kd_status fit(struct run *run)
+{
+    const struct kd_identity *of = &run->inputs[0].identity;
+    const uint64_t begin = run->plan.holdout_begin, end = run->plan.holdout_end;
+    enum kd_status status = KD_EBUG;
+
+    if (begin < of->first_id || end > of->first_id + of->num_samples)
+        return kd_fail(KD_EUSAGE, "--holdout: the caches have the ids %llu to %llu",
+                       (unsigned long long)of->first_id,
+                       (unsigned long long)(of->first_id + of->num_samples - 1));
+    KD_TRY(wait_for_ids(run, begin, end));
+    KD_TRY(kd_merge_fit(&run->plan, run->inputs));
+out:
+    return status;
+}
+
+/* Finds out what the merged cache is: of which teachers, and with what was fitted. */
 static enum kd_status identify(struct run *run)
 {
+    enum kd_status status = KD_EBUG;
     const struct kd_identity *teachers[KD_MAX_TEACHERS];
     const char *names[KD_MAX_TEACHERS];
 
@@ -109,8 +149,15 @@ static enum kd_status identify(struct run *run)
         teachers[m] = &run->inputs[m].identity;
         names[m] = run->inputs[m].name;
     }
-    return kd_merge_identity(&run->plan, teachers, names, run->options->dtype,
-                             &run->merged);
+    run->plan.temperature = teachers[0]->temperature;
+    KD_TRY(kd_merge_check(&run->plan, teachers, names));
+    if (kd_merge_plan_needs_fit(&run->plan))
+        KD_TRY(fit(run));
+    KD_TRY(kd_merge_identity(&run->plan, teachers, names, &run->options->codec,
+                             &run->merged));
+    run->plan.keeps_logits = run->merged.value_kind == KD_VALUE_LOGITS;
+out:
+    return status;
 }
 
 static enum kd_status batch_init(struct run *run)
@@ -126,6 +173,7 @@ static enum kd_status batch_init(struct run *run)
     KD_TRY(KD_NEW(batch->view, batch->capacity));
     KD_TRY(KD_NEW(batch->label, batch->capacity));
     KD_TRY(KD_NEW(batch->merged, values));
+    KD_TRY(KD_NEW(batch->answered, batch->capacity));
     for (size_t m = 0; m < run->plan.teachers; m++) {
         KD_TRY(KD_NEW(batch->teacher[m].values, values));
         KD_TRY(KD_NEW(batch->teacher[m].row_max, batch->capacity));
@@ -142,41 +190,13 @@ static void batch_clear(struct batch *batch)
     free(batch->view);
     free(batch->label);
     free(batch->merged);
+    free(batch->answered);
     for (size_t m = 0; m < KD_MAX_TEACHERS; m++) {
         free(batch->teacher[m].values);
         free(batch->teacher[m].row_max);
         free(batch->teacher[m].log_z);
         free(batch->teacher[m].label);
     }
-}
-
-/* Reads and merges the batch's rows begin .. end-1; runs on the compute threads. */
-static enum kd_status merge_range(void *context, size_t begin, size_t end)
-{
-    enum kd_status status = KD_EBUG;
-    struct run *run = context;
-    struct batch *batch = &run->batch;
-    size_t classes = run->merged.num_classes;
-    const float *values[KD_MAX_TEACHERS], *row_max[KD_MAX_TEACHERS];
-    const float *log_z[KD_MAX_TEACHERS];
-
-    for (size_t m = 0; m < run->plan.teachers; m++) {
-        const struct kd_merge_rows to = {batch->teacher[m].values + begin * classes,
-                                         batch->teacher[m].row_max + begin,
-                                         batch->teacher[m].log_z + begin,
-                                         batch->teacher[m].label + begin};
-
-        KD_TRY(kd_merge_input_read(&run->inputs[m], batch->id[begin],
-                                   batch->view[begin], end - begin, &to));
-        values[m] = to.values;
-        row_max[m] = to.row_max;
-        log_z[m] = to.log_z;
-    }
-    kd_merge_rows(&run->plan, values, row_max, log_z, end - begin, classes,
-                  batch->merged + begin * classes);
-    status = KD_OK;
-out:
-    return status;
 }
 
 /* The label that the teachers agree on; who does not know it yields. */
@@ -204,6 +224,46 @@ static enum kd_status merge_label(struct run *run, size_t row)
     return KD_OK;
 }
 
+/* Reads and merges the batch's rows begin .. end-1; runs on the compute threads. */
+static enum kd_status merge_range(void *context, size_t begin, size_t end)
+{
+    enum kd_status status = KD_EBUG;
+    struct run *run = context;
+    struct batch *batch = &run->batch;
+    size_t classes = run->merged.num_classes;
+    const float *values[KD_MAX_TEACHERS], *row_max[KD_MAX_TEACHERS];
+    const float *log_z[KD_MAX_TEACHERS];
+
+    for (size_t m = 0; m < run->plan.teachers; m++) {
+        const struct kd_merge_rows to = {batch->teacher[m].values + begin * classes,
+                                         batch->teacher[m].row_max + begin,
+                                         batch->teacher[m].log_z + begin,
+                                         batch->teacher[m].label + begin};
+
+        KD_TRY(kd_merge_input_read(&run->inputs[m], batch->id[begin],
+                                   batch->view[begin], end - begin, &to));
+        kd_calibrate_rows(run->plan.calibration[m], end - begin, classes, to.values,
+                          to.row_max, to.log_z);
+        values[m] = to.values;
+        row_max[m] = to.row_max;
+        log_z[m] = to.log_z;
+    }
+    for (size_t i = begin; i < end; i++)
+        KD_TRY(merge_label(run, i));
+    KD_TRY(kd_merge_rows(&run->plan,
+                         &(struct kd_policy_rows){.count = end - begin,
+                                                  .classes = classes,
+                                                  .values = values,
+                                                  .row_max = row_max,
+                                                  .log_z = log_z,
+                                                  .label = batch->label + begin,
+                                                  .id = batch->id + begin,
+                                                  .view = batch->view + begin},
+                         batch->merged + begin * classes, batch->answered + begin));
+out:
+    return status;
+}
+
 /* Merges `count` rows from the `first`-th of a shard. */
 static enum kd_status merge_batch(struct run *run, const struct kd_cache_part *part,
                                   uint64_t first, size_t count,
@@ -219,9 +279,12 @@ static enum kd_status merge_batch(struct run *run, const struct kd_cache_part *p
     }
     KD_TRY(kd_parallel(count, GRAIN_VALUES / of->num_classes + 1, merge_range, run));
     for (size_t i = 0; i < count; i++)
-        KD_TRY(merge_label(run, i));
-    KD_TRY(kd_shard_writer_add(writer, &(struct kd_rows){count, batch->id, batch->view,
-                                                         batch->label, batch->merged}));
+        run->unanswered += !batch->answered[i];
+    KD_TRY(kd_shard_writer_add(writer, &(struct kd_rows){.count = count,
+                                                         .id = batch->id,
+                                                         .view = batch->view,
+                                                         .label = batch->label,
+                                                         .scaled = batch->merged}));
     run->rows_done += count;
     kd_progress_set(&run->progress, run->rows_done);
     if (kd_interrupted())
@@ -248,28 +311,6 @@ static enum kd_status merge_shard(struct run *run, const struct kd_cache_part *p
     writer = NULL;
 out:
     kd_shard_writer_abandon(writer);
-    return status;
-}
-
-/* Takes shards in until every teacher has the ids begin to end-1. */
-static enum kd_status wait_for_ids(struct run *run, uint64_t begin, uint64_t end)
-{
-    enum kd_status status = KD_EBUG;
-
-    KD_TRY(take_all(run));
-    for (size_t m = 0; m < run->plan.teachers;) {
-        const struct kd_merge_input *input = &run->inputs[m];
-
-        if (kd_merge_input_covers(input, begin, end)) {
-            m++;
-            continue;
-        }
-        if (input->ended)
-            return kd_merge_input_fail(input, begin);
-        KD_TRY(take_more(run));
-    }
-    status = KD_OK;
-out:
     return status;
 }
 
@@ -322,6 +363,27 @@ out:
     return status;
 }
 
+/* What policies that may refuse a row did. */
+static void report(const struct run *run)
+{
+    const struct kd_merge_plan *plan = &run->plan;
+    const uint64_t asked = run->rows_done - kd_cache_writer_kept_rows(run->writer);
+
+    if (run->unanswered > 0)
+        kd_log(KD_LOG_INFO, "%llu of %llu rows had no answer and fell back to the %s",
+               (unsigned long long)run->unanswered, (unsigned long long)asked,
+               kd_fallback_names[plan->fallback]);
+    if (plan->policy == KD_POLICY_NOISY_VOTE && asked > 0) {
+        const struct kd_privacy cost =
+            kd_privacy_cost(&plan->noise, asked, asked - run->unanswered, plan->delta);
+
+        kd_log(KD_LOG_WARNING,
+               "(%.4g, %g)-differentially private, as long as nobody sees the seed, "
+               "which the shards hold: publish labels exported from them",
+               cost.epsilon, plan->delta);
+    }
+}
+
 static void run_clear(struct run *run)
 {
     for (size_t m = 0; m < run->open; m++)
@@ -346,6 +408,7 @@ static enum kd_status run_all(struct run *run, const char *const *inputs)
     KD_TRY(merge_shards(run));
     KD_TRY(drain(run));
     KD_TRY(kd_cache_writer_seal(run->writer));
+    report(run);
 out:
     return status;
 }
@@ -362,6 +425,8 @@ enum kd_status kd_merge_run(const struct kd_merge_plan *plan, const char *const 
     run->options = options;
     run->directory = directory;
     status = run_all(run, inputs);
+    if (run->plan.class_weights != plan->class_weights)
+        free(run->plan.class_weights);
     run_clear(run);
     free(run);
 out:

@@ -1,377 +1,673 @@
 /* SPDX-License-Identifier: MIT */
-/* Policies against references in plain double arithmetic, and what tells them apart. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+/* Every policy against a reference in plain double arithmetic over random rows; what
+ * tells the means apart. */
+#include "policy_fixture.h"
 
-#include <cmocka.h>
+#define ROWS 1000
 
-#include "kd/merge.h"
-#include "kd/random.h"
-#include "kd/status.h"
+static void merge(const struct kd_merge_plan *plan, const struct teachers *t,
+                  float *out, bool *answered)
+{
+    const struct kd_policy_row row = row_of(t);
+    bool there = false;
 
-#include <float.h>
-#include <math.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
+    assert_int_equal(kd_merge_row(plan, &row, out, &there), KD_OK);
+    if (answered != NULL)
+        *answered = there;
+    else
+        assert_true(there);
+}
 
-#define M    3
-#define C    7
-#define ROWS 5
+static void scale(double *x, size_t n)
+{
+    double sum = 0;
 
-/* Rows of M teachers, as shards hold them. */
-struct teachers {
-    double u[M][ROWS][C]; /* scaled logits */
-    float values[M][ROWS * C];
-    float row_max[M][ROWS], log_z[M][ROWS];
+    for (size_t i = 0; i < n; i++)
+        sum += x[i];
+    for (size_t i = 0; i < n; i++)
+        x[i] /= sum;
+}
+
+/* out are the logarithms of p. */
+static void assert_log_of(const float *out, const double *p)
+{
+    for (size_t c = 0; c < C; c++) {
+        const double should = p[c] > 0 ? log(p[c]) : -(double)FLT_MAX;
+
+        if (fabs((double)out[c] - should) > 1e-5 * (1 + fabs(should)))
+            fail_msg("class %zu: %.9g, not %.9g", c, (double)out[c], should);
+    }
+}
+
+/* What a reference works on: p[m] at T, sharp[m] at temperature 1, and weights. */
+struct reference {
+    const struct kd_merge_plan *plan;
+    const struct teachers *t;
+    double p[M][C], sharp[M][C], w[M];
+    size_t vote[M];
 };
 
-static double log_sum_exp(const double *u)
+typedef void weighs(struct reference *r);
+
+static struct reference refer(const struct kd_merge_plan *plan,
+                              const struct teachers *t)
 {
-    double top = u[0], sum = 0;
+    struct reference r = {.plan = plan, .t = t};
 
-    for (size_t c = 1; c < C; c++)
-        top = u[c] > top ? u[c] : top;
-    for (size_t c = 0; c < C; c++)
-        sum += exp(u[c] - top);
-    return top + log(sum);
-}
-
-static void softmax(const double *u, double *p)
-{
-    for (size_t c = 0; c < C; c++)
-        p[c] = exp(u[c] - log_sum_exp(u));
-}
-
-/* Splits teacher m's row into what a shard stores of it. */
-static void store(struct teachers *t, size_t m, size_t row)
-{
-    double top = t->u[m][row][0];
-
-    for (size_t c = 1; c < C; c++)
-        top = t->u[m][row][c] > top ? t->u[m][row][c] : top;
-    t->row_max[m][row] = (float)top;
-    t->log_z[m][row] = (float)(log_sum_exp(t->u[m][row]) - top);
-    for (size_t c = 0; c < C; c++)
-        t->values[m][row * C + c] = (float)(t->u[m][row][c] - top);
-}
-
-static void draw(struct teachers *t, double shift)
-{
     for (size_t m = 0; m < M; m++) {
-        struct kd_random r = kd_random_at(5, KD_RANDOM_TEST, m, 0);
+        double z[C];
 
-        for (size_t row = 0; row < ROWS; row++) {
-            for (size_t c = 0; c < C; c++)
-                t->u[m][row][c] =
-                    kd_random_between(&r, -6, 6) + shift * (double)(m + row);
-            store(t, m, row);
+        for (size_t c = 0; c < C; c++) {
+            z[c] = plan->temperature * t->u[m][c];
+            r.vote[m] = t->u[m][c] > t->u[m][r.vote[m]] ? c : r.vote[m];
         }
+        softmax(t->u[m], r.p[m]);
+        softmax(z, r.sharp[m]);
+        r.w[m] = plan->weights[m];
     }
+    return r;
 }
 
-static void merge(struct kd_merge_plan *plan, const struct teachers *t, float *out)
+/* Checks a policy whose rows are sum_m w_m p_m with weights of the row. */
+static void check_weighted(struct kd_merge_plan *plan, weighs *weigh)
 {
-    const float *values[M], *row_max[M], *log_z[M];
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const struct teachers t = draw(id);
+        struct reference r = refer(plan, &t);
+        double p[C] = {0};
+        float out[C];
+
+        merge(plan, &t, out, NULL);
+        weigh(&r);
+        scale(r.w, M);
+        for (size_t m = 0; m < M; m++)
+            for (size_t c = 0; c < C; c++)
+                p[c] += r.w[m] * r.p[m][c];
+        assert_log_of(out, p);
+    }
+    kd_merge_plan_clear(plan);
+}
+
+static void by_weight(struct reference *r)
+{
+    (void)r;
+}
+
+static void by_entropy(struct reference *r)
+{
+    double h[M] = {0}, sum = 0;
 
     for (size_t m = 0; m < M; m++) {
-        values[m] = t->values[m];
-        row_max[m] = t->row_max[m];
-        log_z[m] = t->log_z[m];
+        for (size_t c = 0; c < C; c++)
+            h[m] -= r->p[m][c] * log(r->p[m][c]);
+        sum += h[m];
     }
-    assert_int_equal(kd_merge_plan_check(plan), KD_OK);
-    kd_merge_rows(plan, values, row_max, log_z, ROWS, C, out);
+    for (size_t m = 0; m < M; m++)
+        r->w[m] *= 1 - h[m] / sum;
 }
 
-static void mean_prob_is_the_weighted_mean_of_probabilities(void **state)
+static void by_label_loss(struct reference *r)
 {
-    struct kd_merge_plan plan = {KD_POLICY_MEAN_PROB, M, {1, 2, 5}};
-    struct teachers t;
-    float out[ROWS * C];
+    double loss[M], sum = 0;
+
+    for (size_t m = 0; m < M; m++) {
+        loss[m] = -log(r->sharp[m][r->t->label]);
+        sum += exp(loss[m]);
+    }
+    for (size_t m = 0; m < M; m++)
+        r->w[m] *= (1 - exp(loss[m]) / sum) / (M - 1);
+}
+
+static double greatest(const double *p, size_t but)
+{
+    double most = 0;
+
+    for (size_t c = 0; c < C; c++)
+        most = c != but && p[c] > most ? p[c] : most;
+    return most;
+}
+
+static void by_max(struct reference *r)
+{
+    for (size_t m = 0; m < M; m++)
+        r->w[m] *= greatest(r->p[m], C);
+}
+
+static void by_margin(struct reference *r)
+{
+    for (size_t m = 0; m < M; m++)
+        r->w[m] *= greatest(r->p[m], C) - greatest(r->p[m], r->vote[m]);
+}
+
+static void by_label(struct reference *r)
+{
+    for (size_t m = 0; m < M; m++)
+        r->w[m] *= r->p[m][r->t->label];
+}
+
+static void by_label_at_one(struct reference *r)
+{
+    for (size_t m = 0; m < M; m++)
+        r->w[m] *= r->sharp[m][r->t->label];
+}
+
+static void all_but_the_fourth(struct reference *r)
+{
+    r->w[3] = 0;
+}
+
+static void only_the_likeliest(struct reference *r)
+{
+    size_t best = 0;
+
+    for (size_t m = 1; m < M; m++)
+        if (r->sharp[m][r->t->label] > r->sharp[best][r->t->label])
+            best = m;
+    for (size_t m = 0; m < M; m++)
+        r->w[m] = m == best;
+}
+
+static void only_the_last(struct reference *r)
+{
+    for (size_t m = 0; m < M; m++)
+        r->w[m] = m == M - 1;
+}
+
+static void weighted_policies_are_as_their_formulas_say(void **state)
+{
+    static const struct {
+        enum kd_policy policy;
+        weighs *weigh;
+    } policies[] = {
+        {KD_POLICY_MEAN_PROB, by_weight},
+        {KD_POLICY_STACKED, by_weight},
+        {KD_POLICY_GREEDY, by_weight},
+        {KD_POLICY_ENTROPY, by_entropy},
+        {KD_POLICY_LABEL_CONFIDENCE, by_label_loss},
+        {KD_POLICY_CONFIDENCE, by_max},
+        {KD_POLICY_CORRECT, by_label},
+        {KD_POLICY_BEST_BY_LABEL, only_the_likeliest},
+        {KD_POLICY_BEST_OVERALL, only_the_last},
+    };
 
     (void)state;
-    draw(&t, 0);
-    merge(&plan, &t, out);
-    for (size_t row = 0; row < ROWS; row++) {
-        double p[M][C];
+    for (size_t i = 0; i < sizeof policies / sizeof policies[0]; i++) {
+        struct kd_merge_plan plan = plan_of(policies[i].policy, M);
 
-        for (size_t m = 0; m < M; m++)
-            softmax(t.u[m][row], p[m]);
-        for (size_t c = 0; c < C; c++) {
-            double mean = (p[0][c] + 2 * p[1][c] + 5 * p[2][c]) / 8;
-            assert_true(fabs((double)out[row * C + c] - log(mean)) < 1e-5);
-        }
+        check_weighted(&plan, policies[i].weigh);
     }
+}
+
+static void options_change_what_weights_are_measured_by(void **state)
+{
+    struct kd_merge_plan plan = plan_of(KD_POLICY_CONFIDENCE, M);
+
+    (void)state;
+    plan.confidence = KD_CONFIDENCE_MARGIN;
+    check_weighted(&plan, by_margin);
+    plan = plan_of(KD_POLICY_CORRECT, M);
+    plan.weigh_at = 1;
+    check_weighted(&plan, by_label_at_one);
+    plan = plan_of(KD_POLICY_LEAVE_ONE_OUT, M);
+    plan.left_out = 3;
+    check_weighted(&plan, all_but_the_fourth);
+}
+
+/* Of the label, the teacher that a table names. */
+static void by_route(struct reference *r)
+{
+    static const size_t route[C] = {1, 1, 1, 4, 0, 0, 0};
+
+    for (size_t m = 0; m < M; m++)
+        r->w[m] = m == route[r->t->label];
+}
+
+static void by_route_of_ids(struct reference *r)
+{
+    const uint64_t id = r->t->id;
+
+    for (size_t m = 0; m < M; m++)
+        r->w[m] = m == (id < 100 ? 2U : id < 900 ? 0U : 3U);
+}
+
+static void routes_lead_to_their_teacher(void **state)
+{
+    const char *labels = fixture_text(
+        "labels.csv", "# by label\nlabel,teacher\r\n3,5\r\n\n0:3,2\n*,1\n");
+    const char *ids = fixture_text("ids.csv", "id,teacher\n900:5000,4\n0:100,3\n*,1\n");
+    struct kd_merge_plan plan = plan_of(KD_POLICY_ROUTE, M);
+
+    (void)state;
+    kd_route_free(plan.route);
+    assert_int_equal(kd_route_load(labels, M, &plan.route), KD_OK);
+    check_weighted(&plan, by_route);
+    plan = plan_of(KD_POLICY_ROUTE, M);
+    kd_route_free(plan.route);
+    assert_int_equal(kd_route_load(ids, M, &plan.route), KD_OK);
+    check_weighted(&plan, by_route_of_ids);
+}
+
+static void class_weights_weigh_each_class(void **state)
+{
+    struct kd_merge_plan plan = plan_of(KD_POLICY_CLASS_WEIGHTS, M);
+
+    (void)state;
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const struct teachers t = draw(id);
+        const struct reference r = refer(&plan, &t);
+        double p[C] = {0};
+        float out[C];
+
+        merge(&plan, &t, out, NULL);
+        for (size_t c = 0; c < C; c++)
+            for (size_t m = 0; m < M; m++)
+                p[c] += plan.weights[(m + c) % M] * r.p[m][c];
+        scale(p, C);
+        assert_log_of(out, p);
+    }
+    kd_merge_plan_clear(&plan);
+}
+
+static int compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Class by class the mean of those that are left when `trim` are taken off each end. */
+static void check_trimmed(struct kd_merge_plan *plan, size_t trim)
+{
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const struct teachers t = draw(id);
+        const struct reference r = refer(plan, &t);
+        const size_t n = plan->teachers;
+        double p[C] = {0};
+        float out[C];
+
+        merge(plan, &t, out, NULL);
+        for (size_t c = 0; c < C; c++) {
+            double x[M];
+
+            for (size_t m = 0; m < n; m++)
+                x[m] = r.p[m][c];
+            qsort(x, n, sizeof x[0], compare);
+            for (size_t i = trim; i < n - trim; i++)
+                p[c] += x[i] / (double)(n - 2 * trim);
+        }
+        scale(p, C);
+        assert_log_of(out, p);
+    }
+    kd_merge_plan_clear(plan);
+}
+
+static void medians_and_trimmed_means_are_in_the_middle(void **state)
+{
+    struct kd_merge_plan plan = plan_of(KD_POLICY_MEDIAN, 5);
+
+    (void)state;
+    check_trimmed(&plan, 2);
+    plan = plan_of(KD_POLICY_MEDIAN, 4);
+    check_trimmed(&plan, 1);
+    plan = plan_of(KD_POLICY_TRIMMED_MEAN, 5);
+    assert_int_equal(plan.trim, 1);
+    check_trimmed(&plan, 1);
+    plan = plan_of(KD_POLICY_TRIMMED_MEAN, 5);
+    plan.trim = 2;
+    check_trimmed(&plan, 2);
 }
 
 static void mean_logit_is_the_weighted_mean_of_logits(void **state)
 {
-    struct kd_merge_plan plan = {KD_POLICY_MEAN_LOGIT, M, {1, 2, 5}};
-    struct teachers t;
-    float out[ROWS * C];
+    struct kd_merge_plan plan = plan_of(KD_POLICY_MEAN_LOGIT, M);
 
     (void)state;
-    draw(&t, 0);
-    merge(&plan, &t, out);
-    for (size_t row = 0; row < ROWS; row++)
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const struct teachers t = draw(id);
+        float out[C];
+
+        merge(&plan, &t, out, NULL);
         for (size_t c = 0; c < C; c++) {
-            double mean =
-                (t.u[0][row][c] + 2 * t.u[1][row][c] + 5 * t.u[2][row][c]) / 8;
-            assert_true(fabs((double)out[row * C + c] - mean) < 1e-5);
+            double mean = 0;
+
+            for (size_t m = 0; m < M; m++)
+                mean += plan.weights[m] * t.u[m][c];
+            assert_true(fabs((double)out[c] - mean) < 2e-6);
         }
+    }
 }
 
 static void mean_logit_is_the_renormalised_geometric_mean(void **state)
 {
-    struct kd_merge_plan plan = {.policy = KD_POLICY_MEAN_LOGIT, .teachers = M};
-    struct teachers t;
-    float out[ROWS * C];
+    struct kd_merge_plan plan = plan_of(KD_POLICY_MEAN_LOGIT, M);
 
     (void)state;
-    draw(&t, 0);
-    merge(&plan, &t, out);
-    for (size_t row = 0; row < ROWS; row++) {
-        double p[M][C], geometric[C], merged[C], u[C], sum = 0;
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const struct teachers t = draw(id);
+        const struct reference r = refer(&plan, &t);
+        double geometric[C], u[C], merged[C];
+        float out[C];
 
-        for (size_t m = 0; m < M; m++)
-            softmax(t.u[m][row], p[m]);
+        merge(&plan, &t, out, NULL);
         for (size_t c = 0; c < C; c++) {
-            geometric[c] = cbrt(p[0][c] * p[1][c] * p[2][c]);
-            sum += geometric[c];
-            u[c] = (double)out[row * C + c];
+            geometric[c] = 1;
+            for (size_t m = 0; m < M; m++)
+                geometric[c] *= pow(r.p[m][c], plan.weights[m]);
+            u[c] = (double)out[c];
         }
+        scale(geometric, C);
         softmax(u, merged);
         for (size_t c = 0; c < C; c++)
-            assert_true(fabs(merged[c] - geometric[c] / sum) < 1e-6);
+            assert_true(fabs(merged[c] - geometric[c]) < 1e-6);
     }
 }
 
-/* d/dz_i of sum_m w_m KL(p_m || softmax(z)) = q_i - sum_m w_m p_m,i: the gradient of
- * the mean of losses, by finite differences of the losses themselves. */
-static double mean_kl(const struct teachers *t, size_t row, const double *z)
+/* The shares of votes, and the winner. */
+static size_t count_votes(const struct reference *r, double *share)
 {
-    double loss = 0, lse = log_sum_exp(z), p[C];
+    double mean[C] = {0};
+    size_t best = 0;
 
+    for (size_t c = 0; c < C; c++)
+        share[c] = 0;
     for (size_t m = 0; m < M; m++) {
-        softmax(t->u[m][row], p);
+        share[r->vote[m]] += r->w[m];
         for (size_t c = 0; c < C; c++)
-            loss += p[c] * (log(p[c]) - (z[c] - lse)) / M;
+            mean[c] += r->w[m] * r->p[m][c];
     }
+    for (size_t c = 1; c < C; c++)
+        if (share[c] > share[best] + 1e-12 ||
+            (fabs(share[c] - share[best]) < 1e-12 && mean[c] > mean[best]))
+            best = c;
+    return best;
+}
+
+static void votes_are_counted_by_weight(void **state)
+{
+    struct kd_merge_plan vote = plan_of(KD_POLICY_VOTE, M);
+    struct kd_merge_plan share = plan_of(KD_POLICY_VOTE_SHARE, M);
+
+    (void)state;
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const struct teachers t = draw(id);
+        const struct reference r = refer(&vote, &t);
+        double shares[C], winner[C] = {0};
+        float out[C];
+
+        winner[count_votes(&r, shares)] = 1;
+        merge(&vote, &t, out, NULL);
+        assert_log_of(out, winner);
+        merge(&share, &t, out, NULL);
+        assert_log_of(out, shares);
+    }
+}
+
+static void equal_votes_go_to_the_greater_mean(void **state)
+{
+    struct kd_merge_plan plan = {.policy = KD_POLICY_VOTE, .teachers = 4};
+    struct teachers t = {.label = -1};
+    float out[C];
+
+    (void)state;
+    assert_int_equal(kd_merge_plan_check(&plan), KD_OK);
+    t.u[0][2] = t.u[1][2] = 2;
+    t.u[2][5] = 2;
+    t.u[3][5] = 3;
+    store(&t);
+    merge(&plan, &t, out, NULL);
+    assert_true(out[5] == 0 && out[2] == -FLT_MAX);
+    t.u[3][5] = 2;
+    store(&t);
+    merge(&plan, &t, out, NULL);
+    assert_true(out[2] == 0 && out[5] == -FLT_MAX);
+}
+
+/* Whether the teachers agree, and the mean if they do. */
+static void check_agreement(struct kd_merge_plan *plan, size_t *kept)
+{
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const struct teachers t = draw(id);
+        const struct reference r = refer(plan, &t);
+        double share[C], p[C] = {0}, js = 0;
+        const size_t winner = count_votes(&r, share);
+        bool answered = false, agree = false;
+        float out[C];
+
+        for (size_t m = 0; m < M; m++)
+            for (size_t c = 0; c < C; c++)
+                p[c] += r.w[m] * r.p[m][c];
+        for (size_t m = 0; m < M; m++)
+            for (size_t c = 0; c < C; c++)
+                js += r.w[m] * r.p[m][c] * log(r.p[m][c] / p[c]);
+        agree = plan->agree == KD_AGREE_JS ? js <= plan->threshold
+                                           : share[winner] >= plan->threshold;
+        merge(plan, &t, out, &answered);
+        assert_int_equal(answered, agree);
+        *kept += agree;
+        for (size_t c = 0; c < C && !agree; c++)
+            p[c] = c == (size_t)t.label;
+        assert_log_of(out, p);
+    }
+}
+
+static void rows_without_agreement_fall_back(void **state)
+{
+    struct kd_merge_plan plan = plan_of(KD_POLICY_AGREEMENT, M);
+    struct teachers t = {.label = -1, .id = 17, .view = 2};
+    struct kd_policy_row row;
+    size_t votes = 0, js = 0;
+    bool answered = true;
+    float out[C];
+
+    (void)state;
+    check_agreement(&plan, &votes);
+    plan.agree = KD_AGREE_JS;
+    plan.threshold = 0.4;
+    check_agreement(&plan, &js);
+    assert_true(votes > 100 && votes < 900 && js > 100 && js < 900);
+
+    for (size_t m = 0; m < M; m++)
+        t.u[m][m] = 5;
+    store(&t);
+    row = row_of(&t);
+    assert_int_equal(kd_merge_row(&plan, &row, out, &answered), KD_EDATA);
+    assert_says("sample 17, view 2: the teachers give no answer");
+    assert_says("--fallback uniform");
+    plan.fallback = KD_FALLBACK_UNIFORM;
+    merge(&plan, &t, out, &answered);
+    assert_false(answered);
+    for (size_t c = 0; c < C; c++)
+        assert_true(out[c] == (float)log(1.0 / C));
+}
+
+static void a_random_teacher_depends_on_the_sample_alone(void **state)
+{
+    struct kd_merge_plan plan = plan_of(KD_POLICY_RANDOM, M);
+    size_t taken[M] = {0}, moved = 0;
+
+    (void)state;
+    plan.keeps_logits = true;
+    for (uint64_t id = 0; id < 20 * ROWS; id++) {
+        struct teachers t = draw(id % 7);
+        float out[C], again[C];
+        size_t m = 0;
+
+        t.id = id;
+        merge(&plan, &t, out, NULL);
+        while (m < M &&
+               out[0] != (float)((double)t.values[m][0] + (double)t.row_max[m]))
+            m++;
+        assert_true(m < M);
+        taken[m]++;
+        merge(&plan, &t, again, NULL);
+        assert_memory_equal(out, again, sizeof out);
+        t.view++;
+        merge(&plan, &t, again, NULL);
+        moved += out[0] != again[0];
+    }
+    for (size_t m = 0; m < M; m++) /* five deviations of at most 71 */
+        assert_true(fabs((double)taken[m] - plan.weights[m] * 20 * ROWS) < 355);
+    assert_true(moved > 14 * ROWS);
+}
+
+/* -- votes with noise ------------------------------------------------------------- */
+
+/* How often class 1 wins with 3 votes of 5 against 2, over fresh noise; and how often
+ * there is an answer. */
+static double win(const struct kd_noise *noise, double *answers)
+{
+    struct kd_merge_plan plan = plan_of(KD_POLICY_NOISY_VOTE, M);
+    const uint64_t n = 40000;
+    double wins = 0;
+
+    plan.noise = *noise;
+    *answers = 0;
+    for (uint64_t id = 0; id < n; id++) {
+        struct teachers t = {.id = id, .label = 0};
+        struct kd_policy_row row;
+        bool answered = false;
+        float out[2];
+
+        t.u[0][1] = t.u[1][1] = t.u[2][1] = t.u[3][0] = t.u[4][0] = 1;
+        store(&t);
+        row = row_of(&t);
+        row.outcomes = row.classes = 2;
+        assert_int_equal(kd_merge_row(&plan, &row, out, &answered), KD_OK);
+        *answers += answered;
+        wins += answered && out[1] == 0;
+        assert_true(answered || out[0] == 0);
+    }
+    *answers /= (double)n;
+    return wins / (double)n;
+}
+
+static double normal_below(double x)
+{
+    return erfc(-x / sqrt(2)) / 2;
+}
+
+static void noise_has_the_distribution_that_it_should(void **state)
+{
+    double answers = 0;
+
+    (void)state;
+    /* the difference of two normals has the deviation 2 sqrt 2 */
+    double gnmax = win(&(struct kd_noise){KD_NOISE_GNMAX, .scale = 2}, &answers);
+    assert_true(fabs(gnmax - normal_below(1 / sqrt(8))) < 0.01);
+    assert_true(answers == 1);
+
+    /* that of two Laplace ones is over d with probability e^(-d/b) (2 + d/b) / 4 */
+    double lnmax = win(&(struct kd_noise){KD_NOISE_LNMAX, .scale = 2}, &answers);
+    assert_true(fabs(lnmax - (1 - exp(-0.5) * 2.5 / 4)) < 0.01);
+    assert_true(answers == 1);
+
+    double both = win(&(struct kd_noise){KD_NOISE_CONFIDENT_GNMAX, .scale = 2,
+                                         .check = 3, .threshold = 4},
+                      &answers);
+    assert_true(fabs(answers - normal_below(-1.0 / 3)) < 0.01);
+    assert_true(fabs(both / answers - normal_below(1 / sqrt(8))) < 0.015);
+}
+
+static void noise_is_a_function_of_seed_sample_and_view(void **state)
+{
+    struct kd_merge_plan plan = plan_of(KD_POLICY_NOISY_VOTE, M);
+    size_t by_view = 0, by_seed = 0;
+
+    (void)state;
+    plan.noise.scale = 10;
+    for (uint64_t id = 0; id < 200; id++) {
+        struct teachers t = draw(id);
+        float out[C], again[C];
+
+        merge(&plan, &t, out, NULL);
+        merge(&plan, &t, again, NULL);
+        assert_memory_equal(out, again, sizeof out);
+        plan.seed++;
+        merge(&plan, &t, again, NULL);
+        by_seed += memcmp(out, again, sizeof out) != 0;
+        plan.seed--;
+        t.view++;
+        merge(&plan, &t, again, NULL);
+        by_view += memcmp(out, again, sizeof out) != 0;
+    }
+    assert_true(by_view > 100 && by_seed > 100);
+}
+
+/* -- what tells means apart -------------------------------------------------------- */
+
+/* sum_m w_m KL(p_m || softmax(z)) */
+static double mean_kl(const struct reference *r, const double *z)
+{
+    double loss = 0, lse = log_sum_exp(z, C);
+
+    for (size_t m = 0; m < M; m++)
+        for (size_t c = 0; c < C; c++)
+            loss += r->w[m] * r->p[m][c] * (log(r->p[m][c]) - (z[c] - lse));
     return loss;
 }
 
-/* The largest difference between the gradients of the mean of KL losses and of one
- * KL loss to the merged row. */
-static double gradient_gap(const struct teachers *t, size_t row, const float *merged)
+/* The largest difference between the gradients of the mean of KL losses, by finite
+ * differences, and of one KL loss to the merged row: q - p. */
+static double gradient_gap(const struct reference *r, const float *merged)
 {
     double z[C], q[C], p[C], u[C], gap = 0;
     const double h = 1e-5;
 
     for (size_t c = 0; c < C; c++) {
-        z[c] = sin((double)(3 * c + row));
+        z[c] = sin((double)(3 * c + r->t->id));
         u[c] = (double)merged[c];
     }
     softmax(z, q);
     softmax(u, p);
     for (size_t c = 0; c < C; c++) {
-        double at = z[c], up = 0, down = 0, slope = 0;
+        double at = z[c], up = 0, down = 0;
 
         z[c] = at + h;
-        up = mean_kl(t, row, z);
+        up = mean_kl(r, z);
         z[c] = at - h;
-        down = mean_kl(t, row, z);
+        down = mean_kl(r, z);
         z[c] = at;
-        slope = (up - down) / (2 * h);
-        gap = fmax(gap, fabs(slope - (q[c] - p[c])));
+        gap = fmax(gap, fabs((up - down) / (2 * h) - (q[c] - p[c])));
     }
     return gap;
 }
 
 static void training_on_mean_prob_is_training_on_the_mean_of_losses(void **state)
 {
-    struct kd_merge_plan plan = {.policy = KD_POLICY_MEAN_PROB, .teachers = M};
-    struct teachers t;
-    float out[ROWS * C];
+    struct kd_merge_plan prob = plan_of(KD_POLICY_MEAN_PROB, M);
+    struct kd_merge_plan logit = plan_of(KD_POLICY_MEAN_LOGIT, M);
 
     (void)state;
-    draw(&t, 0);
-    merge(&plan, &t, out);
-    for (size_t row = 0; row < ROWS; row++)
-        assert_true(gradient_gap(&t, row, out + row * C) < 1e-6);
-}
+    for (uint64_t id = 0; id < 5; id++) {
+        const struct teachers t = draw(id);
+        const struct reference r = refer(&prob, &t);
+        float out[C];
 
-static void training_on_mean_logit_is_something_else(void **state)
-{
-    struct kd_merge_plan plan = {.policy = KD_POLICY_MEAN_LOGIT, .teachers = M};
-    struct teachers t;
-    float out[ROWS * C];
-
-    (void)state;
-    draw(&t, 0);
-    merge(&plan, &t, out);
-    for (size_t row = 0; row < ROWS; row++)
-        assert_true(gradient_gap(&t, row, out + row * C) > 1e-2);
-}
-
-static void one_teacher_stays_as_it_is(void **state)
-{
-    struct teachers t;
-    float out[ROWS * C];
-
-    (void)state;
-    draw(&t, 1);
-    for (int policy = 0; kd_policy_names[policy] != NULL; policy++) {
-        struct kd_merge_plan plan = {(enum kd_policy)policy, 1, {0}};
-
-        merge(&plan, &t, out);
-        for (size_t i = 0; i < ROWS * C; i++) {
-            size_t row = i / C;
-            double off = policy == KD_POLICY_MEAN_PROB ? -(double)t.log_z[0][row]
-                                                       : (double)t.row_max[0][row];
-            assert_true(out[i] == (float)((double)t.values[0][i] + off));
-        }
+        merge(&prob, &t, out, NULL);
+        assert_true(gradient_gap(&r, out) < 1e-6);
+        merge(&logit, &t, out, NULL); /* is something else */
+        assert_true(gradient_gap(&r, out) > 1e-2);
     }
-}
-
-static void equal_teachers_stay_as_they_are(void **state)
-{
-    struct kd_merge_plan plan = {KD_POLICY_MEAN_PROB, M, {0.2, 0.3, 0.5}};
-    struct teachers t;
-    float out[ROWS * C];
-
-    (void)state;
-    draw(&t, 0);
-    for (size_t m = 1; m < M; m++)
-        for (size_t row = 0; row < ROWS; row++) {
-            memcpy(t.u[m][row], t.u[0][row], sizeof t.u[m][row]);
-            store(&t, m, row);
-        }
-    merge(&plan, &t, out);
-    for (size_t i = 0; i < ROWS * C; i++)
-        assert_true(fabsf(out[i] - (t.values[0][i] - t.log_z[0][i / C])) < 1e-6F);
-}
-
-static void a_teacher_of_weight_0_does_not_count(void **state)
-{
-    struct kd_merge_plan plan = {KD_POLICY_MEAN_PROB, M, {1, 0, 3}};
-    struct teachers t;
-    float out[ROWS * C], again[ROWS * C];
-
-    (void)state;
-    draw(&t, 0);
-    merge(&plan, &t, out);
-    for (size_t i = 0; i < ROWS * C; i++)
-        t.values[1][i] = -65504;
-    merge(&plan, &t, again);
-    assert_memory_equal(out, again, sizeof out);
-}
-
-static void shifting_a_teachers_logits_changes_no_probability(void **state)
-{
-    struct teachers plain, shifted;
-    float a[ROWS * C], b[ROWS * C];
-
-    (void)state;
-    draw(&plain, 0);
-    draw(&shifted, 100);
-    for (int policy = 0; kd_policy_names[policy] != NULL; policy++) {
-        struct kd_merge_plan plan = {(enum kd_policy)policy, M, {0}};
-
-        merge(&plan, &plain, a);
-        merge(&plan, &shifted, b);
-        for (size_t row = 0; row < ROWS; row++) {
-            double x[C], y[C], p[C], q[C];
-
-            for (size_t c = 0; c < C; c++) {
-                x[c] = (double)a[row * C + c];
-                y[c] = (double)b[row * C + c];
-            }
-            softmax(x, p);
-            softmax(y, q);
-            for (size_t c = 0; c < C; c++)
-                assert_true(fabs(p[c] - q[c]) < 1e-4);
-        }
-    }
-}
-
-static void logits_that_underflow_as_probabilities_stay_finite(void **state)
-{
-    struct teachers t;
-    float out[ROWS * C];
-
-    (void)state;
-    draw(&t, 0);
-    for (size_t m = 0; m < M; m++) {
-        t.values[m][2] = m == 0 ? -FLT_MAX : -65504;
-        t.values[m][3] = -FLT_MAX;
-        t.row_max[m][0] = m == 0 ? 1e30F : -FLT_MAX;
-    }
-    for (int policy = 0; kd_policy_names[policy] != NULL; policy++) {
-        struct kd_merge_plan plan = {(enum kd_policy)policy, M, {0}};
-
-        merge(&plan, &t, out);
-        for (size_t i = 0; i < ROWS * C; i++)
-            assert_true(isfinite(out[i]));
-        if (policy == KD_POLICY_MEAN_PROB)
-            assert_true(out[2] < -65000 && out[2] > -66000);
-    }
-}
-
-static void weights_are_parsed_and_scaled(void **state)
-{
-    struct kd_merge_plan plan = {.teachers = 3};
-
-    (void)state;
-    assert_int_equal(kd_merge_parse_weights(&plan, "1,2.5,0.5"), KD_OK);
-    assert_int_equal(kd_merge_plan_check(&plan), KD_OK);
-    assert_true(plan.weights[0] == 0.25 && plan.weights[1] == 0.625 &&
-                plan.weights[2] == 0.125);
-    memset(plan.weights, 0, sizeof plan.weights);
-    assert_int_equal(kd_merge_plan_check(&plan), KD_OK);
-    assert_true(plan.weights[0] == 1.0 / 3 && plan.weights[2] == 1.0 / 3);
-}
-
-static void wrong_weights_are_refused(void **state)
-{
-    static const char *const wrong[] = {"1,2",   "1,2,3,4", "1,2,x",   "1,-2,3",
-                                        "1,,3",  "1,2,nan", "1,2,inf", "",
-                                        "0,0,0", "1,2,3,"};
-    struct kd_merge_plan plan = {.teachers = 3};
-
-    (void)state;
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        if (kd_merge_parse_weights(&plan, wrong[i]) != KD_EUSAGE)
-            fail_msg("'%s' was not refused", wrong[i]);
-        assert_non_null(strstr(kd_error(), "--weights"));
-    }
-    plan = (struct kd_merge_plan){.teachers = 2, .weights = {1, NAN}};
-    assert_int_equal(kd_merge_plan_check(&plan), KD_EUSAGE);
-    plan = (struct kd_merge_plan){.teachers = 2, .weights = {1, -1}};
-    assert_int_equal(kd_merge_plan_check(&plan), KD_EUSAGE);
-    plan = (struct kd_merge_plan){.teachers = 0};
-    assert_int_equal(kd_merge_plan_check(&plan), KD_EUSAGE);
-    plan = (struct kd_merge_plan){.teachers = KD_MAX_TEACHERS + 1};
-    assert_int_equal(kd_merge_plan_check(&plan), KD_EUSAGE);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mean_prob_is_the_weighted_mean_of_probabilities),
+        cmocka_unit_test(weighted_policies_are_as_their_formulas_say),
+        cmocka_unit_test(options_change_what_weights_are_measured_by),
+        cmocka_unit_test(routes_lead_to_their_teacher),
+        cmocka_unit_test(class_weights_weigh_each_class),
+        cmocka_unit_test(medians_and_trimmed_means_are_in_the_middle),
         cmocka_unit_test(mean_logit_is_the_weighted_mean_of_logits),
         cmocka_unit_test(mean_logit_is_the_renormalised_geometric_mean),
+        cmocka_unit_test(votes_are_counted_by_weight),
+        cmocka_unit_test(equal_votes_go_to_the_greater_mean),
+        cmocka_unit_test(rows_without_agreement_fall_back),
+        cmocka_unit_test(a_random_teacher_depends_on_the_sample_alone),
+        cmocka_unit_test(noise_has_the_distribution_that_it_should),
+        cmocka_unit_test(noise_is_a_function_of_seed_sample_and_view),
         cmocka_unit_test(training_on_mean_prob_is_training_on_the_mean_of_losses),
-        cmocka_unit_test(training_on_mean_logit_is_something_else),
-        cmocka_unit_test(one_teacher_stays_as_it_is),
-        cmocka_unit_test(equal_teachers_stay_as_they_are),
-        cmocka_unit_test(a_teacher_of_weight_0_does_not_count),
-        cmocka_unit_test(shifting_a_teachers_logits_changes_no_probability),
-        cmocka_unit_test(logits_that_underflow_as_probabilities_stay_finite),
-        cmocka_unit_test(weights_are_parsed_and_scaled),
-        cmocka_unit_test(wrong_weights_are_refused),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }
