@@ -45,6 +45,11 @@ void kd_pending_abandon(struct kd_pending *pending);
 enum kd_status kd_file_write(const char *path, const void *data,
                              size_t size) KD_CHECKED;
 
+/* Writes all of it at an offset of an open file, whatever interrupts; `path` is for the
+ * message. KD_EIO. */
+enum kd_status kd_write_at(int fd, const char *path, const void *data, size_t size,
+                           uint64_t offset) KD_CHECKED;
+
 /* Reads a small file whole; the bytes are followed by a 0 that is not counted.
  * Files over `limit` bytes are refused. The caller frees *data. */
 enum kd_status kd_file_read(const char *path, size_t limit, char **data,
@@ -52,6 +57,9 @@ enum kd_status kd_file_read(const char *path, size_t limit, char **data,
 
 /* Makes a directory and its parents; one that exists is fine. KD_ECREATE. */
 enum kd_status kd_make_directory(const char *path) KD_CHECKED;
+
+/* Whether `path` is a directory, or a link to one. */
+bool kd_is_directory(const char *path);
 
 /* "dir/name" on the heap, "name" where dir is NULL or "."; NULL with a message. */
 char *kd_path_join(const char *directory, const char *name) KD_CHECKED;
@@ -69,6 +77,9 @@ struct kd_lock {
 enum kd_status kd_lock_open(struct kd_lock *lock, const char *directory) KD_CHECKED;
 void kd_lock_close(struct kd_lock *lock);
 
+/* The process that holds the lock of a directory; 0 if none does, or it is this one. */
+long kd_lock_holder(const char *directory);
+
 /* A file mapped for reading. An empty file maps to size 0 and data NULL. */
 struct kd_map {
     const uint8_t *data;
@@ -76,5 +87,12 @@ struct kd_map {
 };
 enum kd_status kd_map_open(struct kd_map *map, const char *path) KD_CHECKED;
 void kd_map_close(struct kd_map *map);
+
+/* Tells the system that `bytes` bytes from `from` on are needed soon: it starts to
+ * read the pages that they touch. Or that they are not needed for a while: the pages
+ * that lie wholly within no longer count as the process's memory. Hints; bytes that
+ * the map does not have are left out. */
+void kd_map_prefetch(const struct kd_map *map, uint64_t from, uint64_t bytes);
+void kd_map_forget(const struct kd_map *map, uint64_t from, uint64_t bytes);
 
 #endif

@@ -33,8 +33,20 @@ void kd_h5_quieten(void)
 
 struct cause {
     bool found;
+    bool storage; /* a system call failed, for no fault of the file's content */
     char text[256];
 };
+
+/* Whether the system call that the record tells of was asked for something possible;
+ * else addresses in a damaged file made it fail. */
+static bool is_storage(const char *text)
+{
+    static const char mark[] = "errno = ";
+    const char *at = strstr(text, mark);
+    const long number = at != NULL ? strtol(at + sizeof mark - 1, NULL, 10) : EINVAL;
+
+    return number != EINVAL && number != EFBIG && number != EOVERFLOW;
+}
 
 /* Keeps the first record, which is the innermost. Of a failed system call the
  * library tells addresses and sizes as well; its reason is all that matters. */
@@ -49,6 +61,7 @@ static herr_t keep_cause(unsigned n, const H5E_error2_t *record, void *context)
     if (n != 0 || length == 0)
         return 0;
     if (reason != NULL) {
+        cause->storage = is_storage(from);
         from = reason + sizeof mark - 1;
         length = strcspn(from, "'");
     }
@@ -81,6 +94,8 @@ enum kd_status kd_h5_fail(enum kd_status status, const struct kd_h5 *file,
     va_start(arguments, format);
     vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
+    if (status == KD_EDATA && cause.storage)
+        status = KD_EIO;
     return kd_fail(status, "%s: %s: %s", file->path, what, cause.text);
 }
 
@@ -160,7 +175,9 @@ static enum kd_status open_file(const char *path, unsigned flags, struct kd_h5 *
     access = access_list();
     made->id = H5Fopen(path, flags, access);
     if (made->id < 0) {
-        status = kd_h5_fail(KD_EDATA, made, "not a readable HDF5 file");
+        status = kd_h5_fail(KD_EDATA, made,
+                            flags == H5F_ACC_RDONLY ? "not a readable HDF5 file"
+                                                    : "cannot open to write");
         goto out;
     }
     if (flags == H5F_ACC_RDONLY)
@@ -179,12 +196,14 @@ out:
 enum kd_status kd_h5_open(const char *path, struct kd_h5 **file)
 {
     *file = NULL;
+    kd_h5_quieten(); /* the library's constants start the library */
     return open_file(path, H5F_ACC_RDONLY, file);
 }
 
 enum kd_status kd_h5_open_rw(const char *path, struct kd_h5 **file)
 {
     *file = NULL;
+    kd_h5_quieten();
     return open_file(path, H5F_ACC_RDWR, file);
 }
 
@@ -247,13 +266,15 @@ const char *kd_h5_path(const struct kd_h5 *file)
     return file->path;
 }
 
-/* The library has no half before 1.14: a float32 made smaller. */
-static hid_t half_type(void)
+/* The library has no half before 1.14, and no bfloat16: a float32 made smaller. */
+static hid_t short_type(size_t exponent_bits, size_t bias)
 {
+    const size_t fraction_bits = 15 - exponent_bits;
     hid_t type = H5Tcopy(H5T_IEEE_F32LE);
 
-    if (type >= 0 && (H5Tset_fields(type, 15, 10, 5, 0, 10) < 0 ||
-                      H5Tset_size(type, 2) < 0 || H5Tset_ebias(type, 15) < 0)) {
+    if (type >= 0 &&
+        (H5Tset_fields(type, 15, fraction_bits, exponent_bits, 0, fraction_bits) < 0 ||
+         H5Tset_size(type, 2) < 0 || H5Tset_ebias(type, bias) < 0)) {
         H5Tclose(type);
         return H5I_INVALID_HID;
     }
@@ -269,7 +290,11 @@ hid_t kd_h5_type(enum kd_type type)
         [KD_F64] = H5T_IEEE_F64LE,
     };
 
-    return type == KD_F16 ? half_type() : H5Tcopy(types[type]);
+    if (type == KD_F16)
+        return short_type(5, 15);
+    if (type == KD_BF16)
+        return short_type(8, 127);
+    return H5Tcopy(types[type]);
 }
 
 /* Whether `stored` is that element type in that byte order. */

@@ -73,6 +73,21 @@ out:
     return status;
 }
 
+long kd_lock_holder(const char *directory)
+{
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char *path = kd_path_join(directory, ".lock");
+    const int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    long holder = 0;
+
+    if (fd >= 0 && fcntl(fd, F_GETLK, &all) == 0 && all.l_type != F_UNLCK)
+        holder = (long)all.l_pid;
+    if (fd >= 0)
+        close(fd);
+    free(path);
+    return holder;
+}
+
 void kd_lock_close(struct kd_lock *lock)
 {
     if (lock->path != NULL && lock->fd >= 0) {

@@ -68,8 +68,8 @@ struct kd_check_shard {
     bool there, regular;                /* whether it is there, and a regular file */
     uint64_t bytes;
     struct kd_examination exam;
-    enum kd_child_end end; /* of the child that examined it; */
-    int signal;            /* as in struct kd_child_result */
+    enum kd_child_end end; /* these four as in struct kd_child_result */
+    int signal;
     enum kd_status status;
     char *error;
     bool stranger; /* of another identity than the cache */
@@ -104,7 +104,7 @@ enum kd_status kd_findings_add(struct kd_findings *findings, const char *path,
                                const char *format, ...) KD_PRINTF(3, 4) KD_CHECKED;
 
 /* Finds rows that are missing or there twice (cache_check_rows.c). Of two shards that
- * share rows the one behind is bad. */
+ * share rows the one that is not listed is bad, or else the one behind. */
 enum kd_status kd_check_rows(struct kd_check *check) KD_CHECKED;
 
 /* Repairs what was found (cache_check_repair.c); *whole: the cache is, now. */

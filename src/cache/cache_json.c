@@ -2,6 +2,7 @@
 /* cache.json: the list of a finished cache's shards. */
 #include "kd/cache.h"
 
+#include "cache/cache_json_internal.h"
 #include "kd/file.h"
 #include "kd/json.h"
 #include "kd/memory.h"
@@ -12,12 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define LIST_NAME    "cache.json"
 #define LIST_FORMAT  "kdcache-list"
 #define LIST_VERSION 1
-
-/* Millions of shards: beyond any cache. */
-#define MAX_LIST_BYTES ((size_t)1 << 30)
 
 void kd_cache_list_clear(struct kd_cache_list *list)
 {
@@ -146,7 +143,7 @@ static enum kd_status read_list(struct kd_cache_list *list, const char *path)
     char *text = NULL;
     size_t size = 0;
 
-    KD_TRY(kd_file_read(path, MAX_LIST_BYTES, &text, &size));
+    KD_TRY(kd_file_read(path, KD_CACHE_LIST_MAX, &text, &size));
     status = parse_text(text, size, list);
     if (status != KD_OK)
         kd_error_prefix("%s", path);
@@ -158,7 +155,7 @@ out:
 enum kd_status kd_cache_list_read(struct kd_cache_list *list, const char *directory)
 {
     enum kd_status status = KD_EBUG;
-    char *path = kd_path_join(directory, LIST_NAME);
+    char *path = kd_path_join(directory, KD_CACHE_LIST);
     struct stat facts;
 
     *list = (struct kd_cache_list){0};
@@ -166,7 +163,7 @@ enum kd_status kd_cache_list_read(struct kd_cache_list *list, const char *direct
         return KD_EMEMORY;
     if (stat(directory, &facts) == 0 && stat(path, &facts) != 0 && errno == ENOENT)
         status = kd_fail(KD_EDATA,
-                         "%s: an unfinished cache: it has no " LIST_NAME
+                         "%s: an unfinished cache: it has no " KD_CACHE_LIST
                          "; run its program again to finish it",
                          directory);
     else
@@ -200,7 +197,7 @@ struct seal {
 /* A missing or broken cache.json is as good as none: it will be written anew. */
 static enum kd_status read_old(struct seal *seal)
 {
-    char *path = kd_path_join(seal->directory, LIST_NAME);
+    char *path = kd_path_join(seal->directory, KD_CACHE_LIST);
     struct stat facts;
 
     if (path == NULL)
@@ -311,9 +308,9 @@ static void write_entries(const struct kd_cache_list *list, struct kd_json *json
     kd_json_end(json);
 }
 
-static void write_json(const struct seal *seal, struct kd_json *json)
+static void write_json(const struct kd_cache_list *list,
+                       const struct kd_identity *identity, struct kd_json *json)
 {
-    const struct kd_cache_list *list = &seal->fresh;
     uint64_t rows = 0, bytes = 0;
 
     for (size_t i = 0; i < list->count; i++) {
@@ -326,7 +323,7 @@ static void write_json(const struct seal *seal, struct kd_json *json)
     kd_json_string(json, "format", LIST_FORMAT);
     kd_json_u64(json, "format_version", LIST_VERSION);
     kd_json_begin(json, "identity", '{');
-    kd_identity_json(&seal->identity, json);
+    kd_identity_json(identity, json);
     kd_json_end(json);
     kd_json_string(json, "identity_digest", list->identity.hex);
     kd_json_u64(json, "rows", rows);
@@ -343,32 +340,42 @@ static bool holds(const char *path, const char *text, size_t size)
     bool same = false;
 
     if (stat(path, &facts) == 0 &&
-        kd_file_read(path, MAX_LIST_BYTES, &old, &old_size) == KD_OK)
+        kd_file_read(path, KD_CACHE_LIST_MAX, &old, &old_size) == KD_OK)
         same = old_size == size && memcmp(old, text, size) == 0;
     free(old);
     return same;
 }
 
-static enum kd_status store(const struct seal *seal)
+enum kd_status kd_cache_list_text(const struct kd_cache_list *list,
+                                  const struct kd_identity *identity, char **text)
 {
     enum kd_status status = KD_EBUG;
     struct kd_json *json = NULL;
-    char *path = kd_path_join(seal->directory, LIST_NAME), *line = NULL;
-    const char *text = NULL;
+    const char *bare = NULL;
+
+    *text = NULL;
+    KD_TRY(kd_json_new(&json));
+    write_json(list, identity, json);
+    KD_TRY(kd_json_text(json, &bare));
+    *text = kd_format("%s\n", bare);
+    status = *text != NULL ? KD_OK : KD_EMEMORY;
+out:
+    kd_json_free(json);
+    return status;
+}
+
+static enum kd_status store(const struct seal *seal)
+{
+    enum kd_status status = KD_EBUG;
+    char *path = kd_path_join(seal->directory, KD_CACHE_LIST), *text = NULL;
 
     if (path == NULL)
         return KD_EMEMORY;
-    KD_TRY(kd_json_new(&json));
-    write_json(seal, json);
-    KD_TRY(kd_json_text(json, &text));
-    line = kd_format("%s\n", text);
-    if (line == NULL)
-        status = KD_EMEMORY;
-    else if (!holds(path, line, strlen(line)))
-        status = kd_file_write(path, line, strlen(line));
+    KD_TRY(kd_cache_list_text(&seal->fresh, &seal->identity, &text));
+    if (!holds(path, text, strlen(text)))
+        status = kd_file_write(path, text, strlen(text));
 out:
-    kd_json_free(json);
-    free(line);
+    free(text);
     free(path);
     return status;
 }

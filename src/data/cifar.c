@@ -82,7 +82,7 @@ static enum kd_status copy_labels(struct kd_dataset *data)
     for (size_t p = 0; p < data->num_parts; p++) {
         const struct kd_part *part = &data->part[p];
         for (size_t i = 0; i < part->count; i++)
-            data->label[part->first + i] = part->samples[i * part->stride - 1];
+            data->label[part->first + i] = (part->samples + i * part->stride)[-1];
     }
     return KD_OK;
 }
