@@ -53,8 +53,9 @@ enum kd_status kd_cache_whole(const struct kd_cache *cache) KD_CHECKED;
 bool kd_cache_find(const struct kd_cache *cache, uint64_t id, uint32_t view,
                    const struct kd_shard **shard, uint64_t *row);
 
-/* Reads rows in any order into values [count][C] (z/T minus the row's maximum) and,
- * where it is not NULL, log_z [count]; on the compute threads, each row verified.
+/* Reads rows in any order into values [count][C] (z/T minus the row's maximum; of
+ * sparse rows see kd_shard_read) and, where it is not NULL, log_z [count]; on the
+ * compute threads, each row verified.
  * A missing row is KD_EDATA naming its id and view. */
 enum kd_status kd_cache_read(const struct kd_cache *cache, const uint64_t *ids,
                              const uint32_t *views, size_t count, float *values,

@@ -39,8 +39,9 @@ struct kd_cache_part {
 
 struct kd_cache_writer;
 
-/* Makes and locks `directory`, and looks at what is in it. Shard n holds the ids
- * n * samples_a_shard and up that the identity promises. */
+/* Makes and locks `directory`, and looks at what is in it; KD_EUSAGE where that is a
+ * training run. Shard n holds the ids n * samples_a_shard and up that the identity
+ * promises. */
 enum kd_status kd_cache_writer_open(const char *directory,
                                     const struct kd_identity *identity,
                                     uint64_t samples_a_shard,

@@ -105,14 +105,14 @@ char *kd_codec_text(const struct kd_codec *codec) KD_CHECKED;
          .letter = 'k',                                                                \
          .type = KD_OPTION_U64,                                                        \
          .value = &(args).k,                                                           \
-         .min = 0,                                                                     \
+         .min = 1,                                                                     \
          .max = UINT32_MAX,                                                            \
          .metavar = "K",                                                               \
          .help = "top-k: classes a row; top-p: at most so many; sampled: draws"},      \
         {.name = "mass",                                                               \
          .type = KD_OPTION_F64,                                                        \
          .value = &(args).mass,                                                        \
-         .min = 0,                                                                     \
+         .min = 1e-6,                                                                     \
          .max = 1,                                                                     \
          .metavar = "P",                                                               \
          .help = "top-p: the probability mass to keep"},                               \

@@ -161,6 +161,14 @@ enum kd_status kd_shard_writer_open(const char *path,
 enum kd_status kd_shard_writer_add(struct kd_shard_writer *writer,
                                    const struct kd_rows *rows) KD_CHECKED;
 
+/* How far rows that were merged from sparse ones may be from the merge of whole rows, in
+ * total variation (kd/merge.h). Attributes `bound_mean` and `bound_max` of shards where
+ * it is known. */
+struct kd_bound {
+    double mean, max;
+};
+void kd_shard_writer_set_bound(struct kd_shard_writer *writer, struct kd_bound bound);
+
 /* Commit refuses a shard whose rows are not all there. Both free the writer. */
 enum kd_status kd_shard_writer_commit(struct kd_shard_writer *writer) KD_CHECKED;
 void kd_shard_writer_abandon(struct kd_shard_writer *writer); /* NULL is fine */
@@ -175,8 +183,9 @@ struct kd_shard;
 
 /* Opens and maps a finished shard; checks format, completeness, layout, types,
  * extents and file size, that attributes are in range and unaltered, that ids and
- * views ascend within the cache's bounds, and that labels, row_max and log_z are in
- * range. Logits are checked when they are read. */
+ * views ascend within the cache's bounds, that offsets ascend by 1 to k, and that
+ * labels, row_max, normalisers and tails are in range. Logits, classes and draws are
+ * checked when they are read. */
 enum kd_status kd_shard_open(const char *path, struct kd_shard **shard) KD_CHECKED;
 void kd_shard_close(struct kd_shard *shard); /* NULL is fine */
 
@@ -188,6 +197,9 @@ const uint32_t *kd_shard_views(const struct kd_shard *shard); /* [rows], mapped 
 int32_t kd_shard_label(const struct kd_shard *shard, uint64_t row);
 float kd_shard_row_max(const struct kd_shard *shard, uint64_t row);
 float kd_shard_log_z(const struct kd_shard *shard, uint64_t row);
+
+/* The bound of its rows, NULL where none is known. */
+const struct kd_bound *kd_shard_bound(const struct kd_shard *shard);
 
 /* Whether reading verifies each row's check; it does unless told otherwise. Not while
  * other threads read. */
@@ -216,15 +228,17 @@ struct kd_row {
 
 /* Verifies and decodes one row. The caller sets row->values and row->index to room for
  * kd_shard_kept() elements (index may be NULL for dense shards). KD_EDATA naming file,
- * row, id and view where its check differs, or where a value or class is out of range.
- * May be called by several threads at once. */
+ * row, id and view where its check differs, a value or class is out of range, a class
+ * is there twice, or draws do not add up to k; only the check can be left out. May be
+ * called by several threads at once. */
 enum kd_status kd_shard_row(const struct kd_shard *shard, uint64_t at,
                             struct kd_row *row) KD_CHECKED;
 
 /* Verifies and decodes rows row .. row+count-1 into values [count][C]: z/T minus the
  * row's maximum, such that exp(values - log_z) are probabilities of sum 1. Of sparse
- * rows, the classes that are not kept get even shares of the tail. May be called by
- * several threads at once. */
+ * rows, the classes that are not kept get even shares of the tail; where nothing is
+ * left for them, -65504, so that values are always finite. May be called by several
+ * threads at once. */
 enum kd_status kd_shard_read(const struct kd_shard *shard, uint64_t row, size_t count,
                              float *values) KD_CHECKED;
 

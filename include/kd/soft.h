@@ -8,7 +8,8 @@
  * by name:
  *
  *     spread   each of the C - |S| others gets tail / (C - |S|)
- *     renorm   p_c / (1 - tail) in S, 0 elsewhere: biased towards the top
+ *     renorm   p_c / (1 - tail) in S, 0 elsewhere: biased towards the top. 1 - tail is
+ *              taken as the sum over S of what was stored, so that the result sums to 1
  *     bucket   the others are one class of mass tail; the student's own probabilities
  *              of them are summed before they are compared
  *
@@ -40,10 +41,11 @@ struct kd_soft_spec {
     enum kd_tail tail;  /* of top-k and top-p rows */
 };
 
-/* Whether rows of such a cache can be used so. KD_EDATA: log-probabilities of a merged
- * cache at another temperature than theirs (tempering a mean is not the mean of the
- * tempered), a sparse cache at a temperature that it has no normaliser for; the message
- * names the temperatures that it can be used at. */
+/* Whether rows of such a cache can be used so. KD_EUSAGE: a temperature that is not
+ * above 0. KD_EDATA: log-probabilities of a merged cache at another temperature than
+ * theirs (tempering a mean is not the mean of the tempered), a sparse cache at a
+ * temperature that it has no normaliser for; the message names the temperatures that
+ * it can be used at. */
 enum kd_status kd_soft_check(const struct kd_identity *identity,
                              const struct kd_soft_spec *spec) KD_CHECKED;
 

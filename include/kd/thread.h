@@ -28,6 +28,15 @@ void kd_threads_set(size_t count);
 /* How many compute. At least 1. */
 size_t kd_threads(void);
 
+/* From now on the calling thread computes by itself: for one that works beside the
+ * compute threads, whose cores it would take. */
+void kd_threads_alone(void);
+
+/* How many things that take so many nanoseconds each are worth a thread, as the grain
+ * of kd_parallel. To wake one takes a microsecond or two; where threads sleep between
+ * loops (kd_threads_share), some thirty. At least 1. */
+size_t kd_threads_grain(double nanoseconds);
+
 /* Calls body(context, begin, end) for disjoint ranges that cover 0..count-1, on
  * the compute threads; `grain` is the least worth a thread. Ranges depend on the
  * thread count, so results must not depend on ranges. The first failure in the

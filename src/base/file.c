@@ -120,6 +120,24 @@ enum kd_status kd_write_all(int fd, const char *path, const void *data, size_t s
     return KD_OK;
 }
 
+enum kd_status kd_write_at(int fd, const char *path, const void *data, size_t size,
+                           uint64_t offset)
+{
+    const char *at = data;
+
+    while (size > 0) {
+        ssize_t done = pwrite(fd, at, size, (off_t)offset);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return kd_fail_errno(KD_EIO, "%s: cannot write", path);
+        at += done;
+        size -= (size_t)done;
+        offset += (uint64_t)done;
+    }
+    return KD_OK;
+}
+
 enum kd_status kd_file_write(const char *path, const void *data, size_t size)
 {
     enum kd_status status = KD_EBUG;
@@ -186,7 +204,7 @@ out:
     return status;
 }
 
-static bool is_directory(const char *path)
+bool kd_is_directory(const char *path)
 {
     struct stat facts;
 
@@ -201,7 +219,7 @@ static enum kd_status make_one(const char *path)
         return KD_OK;
 
     int cause = errno;
-    if (is_directory(path))
+    if (kd_is_directory(path))
         return KD_OK;
     errno = cause;
     return kd_fail_errno(KD_ECREATE, "%s: cannot make the directory", path);

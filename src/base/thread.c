@@ -11,10 +11,13 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 /* OpenMP's own setting belongs to the thread that made it; this one to all. */
 static atomic_size_t chosen; /* 0: not set yet */
+static _Thread_local bool alone;
 
 /* How many of at most `limit` processors the process may run on; 0 if the
  * system has more of them. */
@@ -72,9 +75,34 @@ void kd_threads_set(size_t count)
 
 size_t kd_threads(void)
 {
-    size_t count = atomic_load(&chosen);
+    size_t count = alone ? 1 : atomic_load(&chosen);
 
     return count > 0 ? count : (size_t)omp_get_max_threads();
+}
+
+void kd_threads_alone(void)
+{
+    alone = true;
+}
+
+/* Whether threads sleep as soon as they wait. */
+static bool threads_sleep(void)
+{
+    const char *spins = getenv("GOMP_SPINCOUNT"), *policy = getenv("OMP_WAIT_POLICY");
+
+    if (spins != NULL)
+        return strcmp(spins, "0") == 0;
+    return policy != NULL && strcasecmp(policy, "passive") == 0;
+}
+
+size_t kd_threads_grain(double nanoseconds)
+{
+    static atomic_int answer; /* 0: not asked yet; 1: awake; 2: they sleep */
+
+    if (atomic_load(&answer) == 0)
+        atomic_store(&answer, threads_sleep() ? 2 : 1);
+    /* Twice what waking an idle thread was measured to take; asleep, as long. */
+    return (size_t)((atomic_load(&answer) == 2 ? 30e3 : 2.5e3) / nanoseconds) + 1;
 }
 
 /* The failure of the lowest range so far. */

@@ -42,7 +42,4 @@ enum kd_status kd_cache_walk(const struct kd_cache_request *request, size_t begi
 /* KD_EDATA: request i is not in the cache. */
 enum kd_status kd_cache_fail_missing(const struct kd_cache_request *request, size_t i);
 
-/* How many rows with `values` values in all, stored or made, are worth a thread. */
-size_t kd_cache_grain(size_t values);
-
 #endif

@@ -41,6 +41,25 @@ static void write_stats(const struct kd_cache_stats *stats, FILE *to)
                 (unsigned long long)stats->labelled);
 }
 
+/* What merging sparse rows may have cost; false where not all shards say. */
+static bool find_bound(const struct kd_cache *cache, struct kd_bound *all)
+{
+    double sum = 0;
+
+    all->max = 0;
+    for (size_t i = 0; i < kd_cache_num_shards(cache); i++) {
+        const struct kd_shard *shard = kd_cache_shard(cache, i);
+        const struct kd_bound *one = kd_shard_bound(shard);
+
+        if (one == NULL)
+            return false;
+        sum += one->mean * (double)kd_shard_rows(shard);
+        all->max = one->max > all->max ? one->max : all->max;
+    }
+    all->mean = sum / (double)kd_cache_rows(cache);
+    return true;
+}
+
 static void write_shards(const struct kd_cache *cache, FILE *to)
 {
     for (size_t i = 0; i < kd_cache_num_shards(cache); i++) {
@@ -57,6 +76,7 @@ static void write_shards(const struct kd_cache *cache, FILE *to)
 static void write_text(const struct report *report, FILE *to)
 {
     const uint64_t rows = kd_cache_rows(report->cache);
+    struct kd_bound bound;
 
     fprintf(to, "%s: soft labels\n", kd_cache_name(report->cache));
     write_identity(report->identity, to);
@@ -64,6 +84,9 @@ static void write_text(const struct report *report, FILE *to)
     fprintf(to, "  %-18s %llu of %llu%s\n", "rows", (unsigned long long)rows,
             (unsigned long long)report->promised,
             rows < report->promised ? ": a part of the cache" : "");
+    if (find_bound(report->cache, &bound))
+        fprintf(to, "  %-18s mean %.6g, at most %.6g in total variation\n", "bound",
+                bound.mean, bound.max);
     if (report->statistics)
         write_stats(&report->stats, to);
     write_shards(report->cache, to);
@@ -104,6 +127,14 @@ static void stats_json(const struct kd_cache_stats *stats, struct kd_json *json)
 
 static void write_json(const struct report *report, struct kd_json *json)
 {
+    struct kd_bound bound;
+
+    if (find_bound(report->cache, &bound)) {
+        kd_json_begin(json, "bound", '{');
+        kd_json_f64(json, "max", bound.max);
+        kd_json_f64(json, "mean", bound.mean);
+        kd_json_end(json);
+    }
     kd_json_string(json, "format", "kdcache");
     kd_json_begin(json, "identity", '{');
     kd_identity_json(report->identity, json);

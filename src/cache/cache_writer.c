@@ -85,6 +85,21 @@ out:
     return status;
 }
 
+/* What kd-train keeps in its directories is not mixed with shards. */
+static enum kd_status check_no_run(const char *directory)
+{
+    char *path = kd_path_join(directory, "recipe.txt");
+    enum kd_status status = path != NULL ? KD_OK : KD_EMEMORY;
+
+    if (path != NULL && access(path, F_OK) == 0)
+        status = kd_fail(KD_EUSAGE,
+                         "%s: holds a training run (recipe.txt): choose another "
+                         "directory for the cache",
+                         directory);
+    free(path);
+    return status;
+}
+
 enum kd_status kd_cache_writer_open(const char *directory,
                                     const struct kd_identity *identity,
                                     uint64_t samples_a_shard,
@@ -101,6 +116,7 @@ enum kd_status kd_cache_writer_open(const char *directory,
     w->lock.fd = -1;
     w->directory = kd_copy_string(directory);
     KD_TRY(w->directory != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(check_no_run(directory));
     KD_TRY(kd_make_directory(directory));
     KD_TRY(kd_lock_open(&w->lock, directory));
     KD_TRY(plan(w, samples_a_shard));

@@ -102,12 +102,16 @@ out:
     return status;
 }
 
-enum kd_status kd_shard_set_complete(const char *path)
+enum kd_status kd_shard_set_complete(const char *path, const struct kd_bound *bound)
 {
     enum kd_status status = KD_EBUG;
     struct kd_h5 *file = NULL;
 
     KD_TRY(kd_h5_open_rw(path, &file));
+    if (bound != NULL) {
+        KD_TRY(kd_h5_set_f64(file, "bound_mean", bound->mean));
+        KD_TRY(kd_h5_set_f64(file, "bound_max", bound->max));
+    }
     KD_TRY(kd_h5_set_u64(file, "complete", 1));
     status = kd_h5_finish(file);
     file = NULL;
@@ -151,7 +155,7 @@ enum kd_status kd_shard_measure(const struct kd_identity *identity, uint64_t row
     KD_TRY(make_scratch(&path));
     KD_TRY(kd_shard_create(path, identity, rows, history, place));
     KD_TRY(kd_shard_create_late(path, identity, rows, values, place));
-    KD_TRY(kd_shard_set_complete(path));
+    KD_TRY(kd_shard_set_complete(path, NULL));
     if (stat(path, &facts) != 0) {
         status = kd_fail_errno(KD_EIO, "%s: cannot look at it", path);
         goto out;

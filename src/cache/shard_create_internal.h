@@ -24,6 +24,7 @@ enum kd_status kd_shard_create_late(const char *path,
                                     uint64_t values,
                                     uint64_t place[KD_COLUMN_COUNT]) KD_CHECKED;
 
-enum kd_status kd_shard_set_complete(const char *path) KD_CHECKED;
+enum kd_status kd_shard_set_complete(const char *path,
+                                     const struct kd_bound *bound) KD_CHECKED;
 
 #endif

@@ -16,6 +16,8 @@ struct kd_shard {
     size_t also;                   /* A */
     size_t value_size, index_size; /* bytes of a stored logit and class */
     bool sparse, ragged;
+    bool has_bound;
+    struct kd_bound bound;
     bool regular; /* every id from the first to the last has all its views */
     bool verify;
     uint64_t first_id;

@@ -38,6 +38,8 @@ struct kd_shard_writer {
     int fd;
     int spool[KD_COLUMN_COUNT]; /* temporary file of a late column, else -1 */
     uint64_t place[KD_COLUMN_COUNT];
+    struct kd_bound bound;
+    bool has_bound;
     uint64_t rows;            /* announced */
     uint64_t written, values; /* rows and values so far */
     uint64_t last_id;         /* of the row before; valid if written > 0 */
@@ -171,6 +173,12 @@ enum kd_status kd_shard_writer_open(const char *path,
 out:
     writer_free(made);
     return status;
+}
+
+void kd_shard_writer_set_bound(struct kd_shard_writer *writer, struct kd_bound bound)
+{
+    writer->bound = bound;
+    writer->has_bound = true;
 }
 
 void kd_shard_writer_abandon(struct kd_shard_writer *writer)
@@ -497,7 +505,8 @@ enum kd_status kd_shard_writer_commit(struct kd_shard_writer *writer)
         kd_error_prefix("%s", writer->pending.path);
         goto out;
     }
-    KD_TRY(kd_shard_set_complete(writer->pending.temporary));
+    KD_TRY(kd_shard_set_complete(writer->pending.temporary,
+                                 writer->has_bound ? &writer->bound : NULL));
     KD_TRY(kd_pending_commit(&writer->pending));
 out:
     writer_free(writer);

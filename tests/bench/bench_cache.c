@@ -13,6 +13,10 @@
  *     soft                kd_soft_read of such rows, at the cache's temperature
  *     soft tempered       the same at another
  *     expand              kd_soft_read of top-10 rows: soft labels of all classes
+ *
+ * Threads stay awake between batches, as OpenMP has it by default: nothing else is to
+ * run meanwhile. Where they sleep (OMP_WAIT_POLICY=passive, as in pipelines), waking
+ * one takes as long as reading a small batch, which then stays on one thread.
  */
 #include "kd/cache_writer.h"
 #include "kd/file.h"
@@ -216,7 +220,8 @@ static enum kd_status copy(struct bench *bench, const uint64_t *ids)
 {
     struct copying copying = {bench, ids};
 
-    return kd_parallel(BATCH, 16384 / bench->classes + 1, copy_range, &copying);
+    return kd_parallel(BATCH, kd_threads_grain(0.1 * (double)bench->dense.row_bytes),
+                       copy_range, &copying);
 }
 
 static enum kd_status read_soft(struct bench *bench, const struct kd_cache *cache,
@@ -328,7 +333,6 @@ int main(int argc, char **argv)
     struct bench bench = {0};
     enum kd_status status = KD_EBUG;
 
-    kd_threads_share(argv);
     if (argc != 5) {
         fprintf(stderr, "usage: bench_cache DIRECTORY ROWS CLASSES THREADS\n");
         return KD_EUSAGE;

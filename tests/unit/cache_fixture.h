@@ -80,7 +80,7 @@ static inline struct kd_identity fixture_identity(uint32_t classes, uint64_t sam
                                                   uint32_t views, enum kd_type dtype)
 {
     struct kd_identity identity = {.kind = KD_KIND_TEACHER,
-                                   .dtype = dtype,
+                                   .codec = {.dtype = dtype, .k = classes},
                                    .num_classes = classes,
                                    .temperature = 4,
                                    .num_samples = samples,
@@ -133,8 +133,10 @@ static inline enum kd_status fixture_add(struct kd_shard_writer *writer,
                     scaled + n * of->num_classes);
         if (++n < batch && row + 1 < end * of->views)
             continue;
-        status =
-            kd_shard_writer_add(writer, &(struct kd_rows){n, id, view, label, scaled});
+        status = kd_shard_writer_add(
+            writer,
+            &(struct kd_rows){
+                .count = n, .id = id, .view = view, .label = label, .scaled = scaled});
         n = 0;
     }
     free(id);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -113,9 +114,33 @@ static void the_number_is_what_was_set(void **state)
     assert_int_equal(kd_threads(), omp_get_num_procs());
 }
 
-int main(void)
+/* The answer holds for the process: threads that sleep are asked for in a child. */
+static void sleeping_threads_are_given_more(void **state)
 {
+    const size_t short_work = kd_threads_grain(10), long_work = kd_threads_grain(1e9);
+    int result = 0;
+
+    (void)state;
+    assert_int_equal(long_work, 1);
+    assert_true(short_work > 100);
+    pid_t child = fork();
+    if (child == 0) {
+        setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
+        unsetenv("GOMP_SPINCOUNT");
+        execl("/proc/self/exe", "test_thread", "grain", (char *)NULL);
+        _exit(2);
+    }
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_true(WIFEXITED(result) && WEXITSTATUS(result) == 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "grain") == 0)
+        return kd_threads_grain(10) == 3001 ? 0 : 1;
+
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sleeping_threads_are_given_more),
         cmocka_unit_test(the_number_is_what_was_set),
         cmocka_unit_test(every_index_is_visited_once),
         cmocka_unit_test(no_range_is_smaller_than_the_grain),
