@@ -30,7 +30,14 @@
  * Layout. Inputs of up to 3 channels are plain [N][C][H][W]. All else is blocked,
  * [N][ceil(C/16)][H][W][16], with zeros in the unused lanes: one layer's output is
  * the next one's input as it lies, from the first convolution to the last pooling.
- * Convolutions run on oneDNN, dense layers on OpenBLAS, the rest is ours.
+ * (The 16 is an 8 on processors without AVX-512.) Convolutions run on oneDNN, the
+ * gradients of dense layers on OpenBLAS, the rest is ours.
+ *
+ * In inference a batch norm behind a convolution that nothing else reads costs
+ * nothing: it is folded into the weights, and its residual sum and ReLU are done
+ * while the convolution writes. A sample's values are the same bits whatever else is
+ * in its batch, and however large that is; what goes in as no finite number comes out
+ * as NaN.
  * kd_tensor_get and _set speak plain [N][C][H][W] always.
  */
 #ifndef KD_GRAPH_H
@@ -48,6 +55,7 @@ struct kd_graph;
 struct kd_tensor {
     size_t batch, channels, height, width;
     bool blocked; /* false: an input, plain */
+    size_t lanes; /* innermost channels: 16 or 8, or 1 where plain */
     bool wants_gradient;
     size_t size;     /* floats in data, padding included */
     float *data;     /* valid after kd_graph_plan */
@@ -90,6 +98,22 @@ struct kd_conv {
 struct kd_tensor *kd_graph_conv(struct kd_graph *graph, struct kd_tensor *x,
                                 const char *name, const struct kd_conv *conv);
 
+/* The same plus NAME.bias [out]. */
+struct kd_tensor *kd_graph_biased_conv(struct kd_graph *graph, struct kd_tensor *x,
+                                       const char *name, const struct kd_conv *conv);
+
+/* A dense layer over the channels of every place by itself (a token's, where the
+ * height counts tokens); NAME.weight [out][in], NAME.bias [out]. */
+struct kd_tensor *kd_graph_pointwise(struct kd_graph *graph, struct kd_tensor *x,
+                                     const char *name, size_t out);
+
+/* The same within groups of channels; weights NAME.weight [out][in / groups][k][k]. A
+ * group is a single channel (a depthwise convolution, as many out as in) or a multiple
+ * of 16 channels, both in and out. */
+struct kd_tensor *kd_graph_grouped_conv(struct kd_graph *graph, struct kd_tensor *x,
+                                        const char *name, const struct kd_conv *conv,
+                                        size_t groups);
+
 /* y = [relu]( batch_norm(x) [+ residual] ): momentum 0.1, epsilon 1e-5, biased
  * variance to normalise, unbiased for the running one, as PyTorch. Ioffe and
  * Szegedy 2015. Parameters NAME.weight, .bias, .running_mean, .running_var, all
@@ -100,7 +124,50 @@ struct kd_tensor *kd_graph_batch_norm(struct kd_graph *graph, struct kd_tensor *
 
 struct kd_tensor *kd_graph_relu(struct kd_graph *graph, struct kd_tensor *x);
 
-/* Square windows of `size`, as far apart; what does not fill one is left out. */
+/* x * Phi(x), with the normal distribution's Phi itself (Hendrycks, Gimpel 2016). */
+struct kd_tensor *kd_graph_gelu(struct kd_graph *graph, struct kd_tensor *x);
+
+/* a + b, of one shape. */
+struct kd_tensor *kd_graph_add(struct kd_graph *graph, struct kd_tensor *a,
+                               struct kd_tensor *b);
+
+/* Channels: those of a and behind them those of b; `count` from `first` on; or, with
+ * the channels in rows of a group each, column by column (ShuffleNet's shuffle, Zhang
+ * et al. 2018). */
+struct kd_tensor *kd_graph_concat(struct kd_graph *graph, struct kd_tensor *a,
+                                  struct kd_tensor *b);
+struct kd_tensor *kd_graph_slice(struct kd_graph *graph, struct kd_tensor *x,
+                                 size_t first, size_t count);
+struct kd_tensor *kd_graph_shuffle(struct kd_graph *graph, struct kd_tensor *x,
+                                   size_t groups);
+
+/* Every place by itself: (x - mean) / sqrt(variance + 1e-5) over its channels, times
+ * NAME.weight plus NAME.bias, both [channels] (Ba, Kiros, Hinton 2016). */
+struct kd_tensor *kd_graph_layer_norm(struct kd_graph *graph, struct kd_tensor *x,
+                                      const char *name);
+
+/* Heads of softmax(q k' / sqrt(d)) v between all places of a sample (Vaswani et al.
+ * 2017): the channels of x are those of q, k and v, a third each, and each third is
+ * that of the heads, d each. */
+struct kd_tensor *kd_graph_attention(struct kd_graph *graph, struct kd_tensor *x,
+                                     size_t heads);
+
+/* A learned value for every place and channel, the same for all samples, added to x:
+ * NAME [1][places][channels], at first normal with deviation 0.02. */
+struct kd_tensor *kd_graph_positions(struct kd_graph *graph, struct kd_tensor *x,
+                                     const char *name);
+
+/* Square windows, `stride` apart; what does not fill one is left out. The largest
+ * value, or the mean, for which the padding counts as zeros (PyTorch's
+ * count_include_pad). */
+struct kd_pool {
+    size_t size, stride, padding; /* padding: at most size / 2 */
+    bool mean;
+};
+struct kd_tensor *kd_graph_pool(struct kd_graph *graph, struct kd_tensor *x,
+                                const struct kd_pool *pool);
+
+/* The largest of windows of `size`, as far apart. */
 struct kd_tensor *kd_graph_max_pool(struct kd_graph *graph, struct kd_tensor *x,
                                     size_t size);
 
@@ -123,6 +190,18 @@ enum kd_status kd_graph_plan(struct kd_graph *graph) KD_CHECKED;
 
 /* Bytes of tensors, gradients, parameters and scratch space, after planning. */
 size_t kd_graph_memory(const struct kd_graph *graph);
+
+/* What a layer is, for people: a graph's layers are in the order of running. */
+struct kd_layer_facts {
+    const char *kind; /* "convolution"; the graph's */
+    char name[128];   /* of its parameters, "layer1.0.conv1"; "" without any */
+    size_t channels, height, width; /* of its output */
+    size_t parameters;              /* learned values */
+    uint64_t multiply_adds; /* of a sample, forward; of products of matrices alone */
+};
+size_t kd_graph_num_layers(const struct kd_graph *graph);
+void kd_graph_layer(const struct kd_graph *graph, size_t index,
+                    struct kd_layer_facts *facts);
 
 /* -- running -------------------------------------------------------------- */
 

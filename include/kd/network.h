@@ -12,10 +12,24 @@
  *               `set` is by default cifar10 for up to 10 classes.
  *     resnet    {family: resnet, depth: 6n+2, width: 16}: CIFAR residual networks of
  *               He et al. 2016 with 1x1 convolutions where the shape changes;
- *               "resnet8" to "resnet110".
+ *               "resnet8" to "resnet110". `stem`: channels of the first convolution,
+ *               if not those of the first stage: "resnet8x4" and "resnet32x4" have
+ *               width 64 and stem 32 (Tian et al. 2020, CRD).
+ *     wrn       {family: wrn, depth: 6n+4, width: k}: wide residual networks of
+ *               Zagoruyko and Komodakis 2016; "wrn-28-10".
+ *     vgg       {family: vgg, depth: 8|11|13|16|19}: Simonyan and Zisserman 2015 with
+ *               batch norm, for small images; "vgg8".
+ *     mobilenetv2   {family: mobilenetv2, width: 0.5, expansion: 6}: Sandler et al.
+ *               2018 for small images; "mobilenetv2" is this one.
+ *     shufflenetv2  {family: shufflenetv2, width: 0.5|1|1.5|2}: Ma et al. 2018 for
+ *               small images; "shufflenetv2" has width 1.
+ *     densenet  {family: densenet, depth: 3n+4, growth: k}: Huang et al. 2017,
+ *               without bottlenecks; "densenet-40-12".
+ *     vit       {family: vit, patch: 4, width: 192, depth: 6, heads: 3}: transformers
+ *               of Dosovitskiy et al. 2021 that end in the mean of their tokens.
  *
  * Parameters have the names that the usual PyTorch modules give them. To add a
- * family: one file src/nn/family_NAME.c and a line in the table of arch.c.
+ * family: one file src/nn/family_NAME.c and a line in the tables of arch.c.
  *
  *     struct kd_arch arch;
  *     KD_TRY(kd_arch_parse(yaml, &arch));
@@ -34,15 +48,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kd_family { KD_FAMILY_MLP, KD_FAMILY_PLAIN, KD_FAMILY_RESNET };
+enum kd_family {
+    KD_FAMILY_MLP,
+    KD_FAMILY_PLAIN,
+    KD_FAMILY_RESNET,
+    KD_FAMILY_WRN,
+    KD_FAMILY_VGG,
+    KD_FAMILY_MOBILENETV2,
+    KD_FAMILY_SHUFFLENETV2,
+    KD_FAMILY_DENSENET,
+    KD_FAMILY_VIT
+};
 
 #define KD_MAX_HIDDEN 16
 
 struct kd_arch {
     enum kd_family family;
-    size_t depth;  /* resnet: 6n+2; plain: layers */
-    size_t width;  /* resnet: channels of the first stage */
-    int plain_set; /* plain: 0 by the number of classes, 1 cifar10, 2 cifar100 */
+    size_t depth;        /* layers, in the way of the family */
+    size_t width;        /* resnet, vit: channels (of the first stage); wrn: times 16 */
+    size_t stem;         /* resnet: channels before the first stage; 0: width */
+    size_t growth;       /* densenet: channels that a layer adds */
+    size_t expansion;    /* mobilenetv2: of a block's channels within it */
+    size_t patch, heads; /* vit */
+    double multiplier;   /* mobilenetv2, shufflenetv2: of all channels */
+    int plain_set;       /* plain: 0 by the number of classes, 1 cifar10, 2 cifar100 */
     size_t hidden[KD_MAX_HIDDEN]; /* mlp */
     size_t num_hidden;
     bool batch_norm; /* mlp */

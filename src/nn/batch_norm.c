@@ -2,105 +2,43 @@
 /*
  * Batch normalisation with the residual sum and the ReLU behind it in one pass.
  *
- * Sums run per image and block of sixteen channels, then over images in a fixed
+ * Sums run per image and block of channels, then over images in a fixed
  * order in double: the result does not depend on the number of threads.
  */
 #include "nn/graph_internal.h"
-#include "nn/lanes_internal.h"
 
 #include "kd/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
 
+#define KD_WIDTH 16
+#include "nn/norm_kernels_internal.h"
+#undef KD_WIDTH
+#define KD_WIDTH 8
+#include "nn/norm_kernels_internal.h"
+
 #define MOMENTUM 0.1
 #define EPSILON  1e-5
 
 struct batch_norm {
     struct kd_parameter *weight, *bias, *mean, *variance;
+    const struct norm_kernels *kernels;
     bool relu;
-    size_t blocks, plane; /* of a tensor: [batch][blocks][plane][16] */
-    float *first;         /* [batch][blocks][16] sums of an image */
-    float *second;        /* the same */
-    float *batch_mean;    /* [blocks][16] of the last forward pass */
-    float *inverse;       /* [blocks][16] 1 / sqrt(variance + epsilon) */
-    float *scale;         /* [blocks][16] of the pass that runs */
-    float *shift;         /* [blocks][16] */
-    float *slope;         /* [blocks][16] backward only */
+    size_t blocks, plane, lanes; /* of a tensor: [batch][blocks][plane][lanes] */
+    float *first;                /* [batch][blocks][lanes] sums of an image */
+    float *second;               /* the same */
+    float *batch_mean;           /* [blocks][lanes] of the last forward pass */
+    float *inverse;              /* [blocks][lanes] 1 / sqrt(variance + epsilon) */
+    float *scale;                /* [blocks][lanes] of the pass that runs */
+    float *shift;                /* [blocks][lanes] */
+    float *slope;                /* [blocks][lanes] backward only */
 };
-
-/* Mean and sum of squared distances from it, of one image's block. */
-KD_VECTOR
-static void image_moments(const float *x, size_t plane, float *mean, float *distance)
-{
-    kd_lanes sum = {0}, squares = {0}, centre;
-
-    for (size_t i = 0; i < plane; i++)
-        sum += KD_CONST_AT(x, i);
-    centre = sum / (float)plane;
-    for (size_t i = 0; i < plane; i++) {
-        const kd_lanes d = KD_CONST_AT(x, i) - centre;
-        squares += d * d;
-    }
-    KD_AT(mean, 0) = centre;
-    KD_AT(distance, 0) = squares;
-}
-
-/* y = [relu](x * scale + shift [+ residual]) */
-KD_VECTOR
-static void image_apply(const float *x, const float *residual, size_t plane,
-                        const float *scale, const float *shift, bool relu, float *y)
-{
-    const kd_lanes a = KD_CONST_AT(scale, 0), b = KD_CONST_AT(shift, 0);
-
-    for (size_t i = 0; i < plane; i++) {
-        kd_lanes v = KD_CONST_AT(x, i) * a + b;
-        if (residual != NULL)
-            v += KD_CONST_AT(residual, i);
-        if (relu)
-            v = KD_WHERE(~(v <= 0), v); /* a NaN stays one */
-        KD_AT(y, i) = v;
-    }
-}
-
-/* d = dy where y > 0; the sums of d and of d * (x - mean) / deviation. */
-KD_VECTOR
-static void image_gather(const float *dy, const float *y, const float *x, size_t plane,
-                         const float *mean, const float *inverse, bool relu, float *d,
-                         float *sum_d, float *sum_dx)
-{
-    const kd_lanes centre = KD_CONST_AT(mean, 0);
-    kd_lanes first = {0}, second = {0};
-
-    for (size_t i = 0; i < plane; i++) {
-        kd_lanes v = KD_CONST_AT(dy, i);
-        if (relu)
-            v = KD_WHERE(KD_CONST_AT(y, i) > 0, v);
-        KD_AT(d, i) = v;
-        first += v;
-        second += v * (KD_CONST_AT(x, i) - centre);
-    }
-    KD_AT(sum_d, 0) = first;
-    KD_AT(sum_dx, 0) = second * KD_CONST_AT(inverse, 0);
-}
-
-/* dx = d * scale + x * slope + shift */
-KD_VECTOR
-static void image_spread(const float *d, const float *x, size_t plane,
-                         const float *scale, const float *slope, const float *shift,
-                         float *dx)
-{
-    const kd_lanes a = KD_CONST_AT(scale, 0), b = KD_CONST_AT(slope, 0),
-                   c = KD_CONST_AT(shift, 0);
-
-    for (size_t i = 0; i < plane; i++)
-        KD_AT(dx, i) = KD_CONST_AT(d, i) * a + KD_CONST_AT(x, i) * b + c;
-}
 
 /* Moments of the whole batch (Chan et al. 1979), and the running ones. */
 static void batch_moments(const struct batch_norm *s, size_t batch, size_t channel)
 {
-    const size_t stride = s->blocks * KD_LANES;
+    const size_t stride = s->blocks * s->lanes;
     const double plane = (double)s->plane, count = plane * (double)batch;
     double sum = 0, distance = 0;
     double mean, variance;
@@ -132,44 +70,63 @@ static void measure(const struct kd_layer *layer)
 
 #pragma omp parallel for
     for (size_t i = 0; i < items; i++)
-        image_moments(x->data + i * s->plane * KD_LANES, s->plane,
-                      s->first + i * KD_LANES, s->second + i * KD_LANES);
-    for (size_t c = 0; c < s->blocks * KD_LANES; c++)
+        s->kernels->moments(x->data + i * s->plane * s->lanes, s->plane,
+                            s->first + i * s->lanes, s->second + i * s->lanes);
+    for (size_t c = 0; c < s->blocks * s->lanes; c++)
         batch_moments(s, x->batch, c);
+}
+
+bool kd_batch_norm_has_relu(const struct kd_layer *norm)
+{
+    return ((const struct batch_norm *)norm->state)->relu;
+}
+
+void kd_batch_norm_affine(const struct kd_layer *norm, float *scale, float *shift)
+{
+    const struct batch_norm *s = norm->state;
+
+    for (size_t c = 0; c < s->mean->count; c++) {
+        const double a = s->weight->value[c] / sqrt(s->variance->value[c] + EPSILON);
+        scale[c] = (float)a;
+        shift[c] = (float)(s->bias->value[c] - s->mean->value[c] * a);
+    }
 }
 
 static enum kd_status forward(struct kd_layer *layer)
 {
     const struct batch_norm *s = layer->state;
     const struct kd_tensor *x = layer->input[0], *residual = layer->input[1];
-    const bool training = x->private->graph->training;
     const size_t items = x->batch * s->blocks;
 
-    if (training)
+    if (x->private->graph->training) {
         measure(layer);
-    for (size_t c = 0; c < s->mean->count; c++) {
-        const float mean = training ? s->batch_mean[c] : s->mean->value[c];
-        const float inverse =
-            training ? s->inverse[c]
-                     : (float)(1.0 / sqrt((double)s->variance->value[c] + EPSILON));
-        s->scale[c] = s->weight->value[c] * inverse;
-        s->shift[c] = s->bias->value[c] - mean * s->scale[c];
+        for (size_t c = 0; c < s->mean->count; c++) {
+            s->scale[c] = s->weight->value[c] * s->inverse[c];
+            s->shift[c] = s->bias->value[c] - s->batch_mean[c] * s->scale[c];
+        }
+    } else {
+        kd_batch_norm_affine(layer, s->scale, s->shift);
     }
 #pragma omp parallel for
     for (size_t i = 0; i < items; i++) {
-        const size_t at = i * s->plane * KD_LANES, block = i % s->blocks * KD_LANES;
-        image_apply(x->data + at, residual != NULL ? residual->data + at : NULL,
-                    s->plane, s->scale + block, s->shift + block, s->relu,
-                    layer->output->data + at);
+        const size_t at = i * s->plane * s->lanes, block = i % s->blocks * s->lanes;
+        s->kernels->apply(x->data + at, residual != NULL ? residual->data + at : NULL,
+                          s->plane, s->scale + block, s->shift + block, s->relu,
+                          layer->output->data + at);
     }
     return KD_OK;
+}
+
+bool kd_layer_is_batch_norm(const struct kd_layer *layer)
+{
+    return layer->forward == forward;
 }
 
 /* Sums of d and d * xhat over the batch: gradients of bias and weight, and with them
  * dx = weight / deviation * (d - mean(d) - xhat * mean(d * xhat)). */
 static void reduce(const struct batch_norm *s, size_t batch)
 {
-    const size_t stride = s->blocks * KD_LANES;
+    const size_t stride = s->blocks * s->lanes;
     const double count = (double)(s->plane * batch);
 
     for (size_t c = 0; c < s->weight->count; c++) {
@@ -193,18 +150,18 @@ static enum kd_status backward(struct kd_layer *layer)
     const struct batch_norm *s = layer->state;
     struct kd_tensor *x = layer->input[0], *residual = layer->input[1],
                      *y = layer->output;
-    const size_t items = x->batch * s->blocks, area = s->plane * KD_LANES;
+    const size_t items = x->batch * s->blocks, area = s->plane * s->lanes;
     float *d = residual != NULL ? kd_gradient_begin(residual) : NULL;
     float *const masked = d != NULL ? d : y->gradient;
     float *dx;
 
 #pragma omp parallel for
     for (size_t i = 0; i < items; i++) {
-        const size_t block = i % s->blocks * KD_LANES;
-        image_gather(y->gradient + i * area, y->data + i * area, x->data + i * area,
-                     s->plane, s->batch_mean + block, s->inverse + block, s->relu,
-                     masked + i * area, s->first + i * KD_LANES,
-                     s->second + i * KD_LANES);
+        const size_t block = i % s->blocks * s->lanes;
+        s->kernels->gather(y->gradient + i * area, y->data + i * area,
+                           x->data + i * area, s->plane, s->batch_mean + block,
+                           s->inverse + block, s->relu, masked + i * area,
+                           s->first + i * s->lanes, s->second + i * s->lanes);
     }
     reduce(s, x->batch);
     s->weight->private->gradient_written = true;
@@ -215,10 +172,10 @@ static enum kd_status backward(struct kd_layer *layer)
     if (dx != NULL) {
 #pragma omp parallel for
         for (size_t i = 0; i < items; i++) {
-            const size_t block = i % s->blocks * KD_LANES;
-            image_spread(masked + i * area, x->data + i * area, s->plane,
-                         s->scale + block, s->slope + block, s->shift + block,
-                         dx + i * area);
+            const size_t block = i % s->blocks * s->lanes;
+            s->kernels->spread(masked + i * area, x->data + i * area, s->plane,
+                               s->scale + block, s->slope + block, s->shift + block,
+                               dx + i * area);
         }
     }
     kd_gradient_end(x, dx);
@@ -243,9 +200,11 @@ static enum kd_status make_state(struct kd_graph *graph, struct batch_norm *s,
     enum kd_status status = KD_EBUG;
     size_t lanes;
 
-    s->blocks = kd_channel_blocks(x->channels);
+    s->kernels = x->lanes == 16 ? &norm_kernels_16 : &norm_kernels_8;
+    s->lanes = x->lanes;
+    s->blocks = kd_tensor_blocks(x);
     s->plane = x->height * x->width;
-    lanes = s->blocks * KD_LANES;
+    lanes = s->blocks * s->lanes;
     s->weight = kd_graph_new_parameter(graph, name, "weight", 1, shape, lanes, true);
     s->bias = kd_graph_new_parameter(graph, name, "bias", 1, shape, lanes, true);
     s->mean =

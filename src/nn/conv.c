@@ -4,109 +4,11 @@
  * the one layout that the forward kernel reads (or plain oihw where that one is
  * private to the library), and copied where another kernel wants another.
  */
-#include "nn/graph_internal.h"
+#include "nn/conv_internal.h"
 
-#include "kd/log.h"
 #include "kd/memory.h"
 
-#include <assert.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
-
-struct weights_copy {
-    struct kd_primitive reorder; /* between the kept layout and this one */
-    float *data;                 /* NULL: the kept layout serves */
-};
-
-struct conv {
-    struct kd_parameter *weight;
-    dnnl_memory_desc_t source, kept, target; /* layouts */
-    struct kd_primitive forward, backward_data, backward_weights;
-    struct weights_copy for_forward, for_backward, from_backward;
-    size_t version; /* of the parameters that for_forward was made from */
-};
-
-/* The blocked layout has fast kernels where there is AVX-512; elsewhere the library's
- * reference loops run, a thousand times slower. */
-static void warn_if_slow(const struct kd_primitive *p)
-{
-    static atomic_bool warned;
-    const char *kernel = kd_primitive_kernel(p);
-
-    if (strncmp(kernel, "ref", 3) == 0 && !atomic_exchange(&warned, true))
-        kd_log(KD_LOG_WARNING,
-               "convolutions run on slow reference kernels (%s): this processor has no "
-               "AVX-512",
-               kernel);
-}
-
-static enum kd_status describe_as(struct kd_primitive *p, dnnl_convolution_desc_t *op,
-                                  const struct kd_primitive *hint)
-{
-    enum kd_status status = KD_EBUG;
-    bool supported = false;
-
-    /* Winograd F(4x4,3x3) where there is a kernel: 1.2 to 2 times direct. */
-    op->alg_kind = dnnl_convolution_winograd;
-    KD_TRY(kd_primitive_describe(p, op, hint, &supported));
-    if (!supported) {
-        op->alg_kind = dnnl_convolution_direct;
-        KD_TRY(kd_primitive_describe(p, op, hint, &supported));
-    }
-    if (!supported) {
-        status = kd_fail(KD_EBUG, "oneDNN has no kernel for this convolution");
-        goto out;
-    }
-    warn_if_slow(p);
-    status = KD_OK;
-out:
-    return status;
-}
-
-/* Descriptions of the kernels; `any` lets each choose its layout of weights. */
-static enum kd_status describe(struct conv *conv, const struct kd_conv *spec,
-                               bool training, bool wants_gradient)
-{
-    enum kd_status status = KD_EBUG;
-    const dnnl_dim_t k = (dnnl_dim_t)spec->kernel;
-    const dnnl_dims_t dims = {conv->target.dims[1], conv->source.dims[1], k, k};
-    const dnnl_dims_t strides = {(dnnl_dim_t)spec->stride, (dnnl_dim_t)spec->stride};
-    const dnnl_dims_t pads = {(dnnl_dim_t)spec->padding, (dnnl_dim_t)spec->padding};
-    const dnnl_alg_kind_t direct = dnnl_convolution_direct;
-    dnnl_memory_desc_t any;
-    dnnl_convolution_desc_t op;
-
-    KD_TRY(kd_onednn_desc(&any, 4, dims, dnnl_format_tag_any));
-    KD_TRY(kd_onednn_status(
-        dnnl_convolution_forward_desc_init(
-            &op, training ? dnnl_forward_training : dnnl_forward_inference, direct,
-            &conv->source, &any, NULL, &conv->target, strides, pads, pads),
-        "convolution"));
-    KD_TRY(describe_as(&conv->forward, &op, NULL));
-    conv->kept = *kd_primitive_layout(&conv->forward, dnnl_query_weights_md);
-    if (conv->kept.format_kind != dnnl_blocked)
-        KD_TRY(kd_onednn_desc(&conv->kept, 4, dims, dnnl_oihw));
-    if (!training) {
-        status = KD_OK;
-        goto out;
-    }
-    KD_TRY(kd_onednn_status(
-        dnnl_convolution_backward_weights_desc_init(
-            &op, direct, &conv->source, &any, NULL, &conv->target, strides, pads, pads),
-        "convolution, gradient of weights"));
-    KD_TRY(describe_as(&conv->backward_weights, &op, &conv->forward));
-    if (wants_gradient) {
-        KD_TRY(kd_onednn_status(
-            dnnl_convolution_backward_data_desc_init(
-                &op, direct, &conv->source, &any, &conv->target, strides, pads, pads),
-            "convolution, gradient of values"));
-        KD_TRY(describe_as(&conv->backward_data, &op, &conv->forward));
-    }
-    status = KD_OK;
-out:
-    return status;
-}
 
 /* A copy of the weights for a kernel whose layout is not the kept one. `into_kept`:
  * the copy is written by the kernel and read back. */
@@ -151,6 +53,40 @@ out:
     return status;
 }
 
+/* Space for the folded weights, and where the forward kernel finds its own. */
+static enum kd_status prepare_forward(struct kd_layer *layer)
+{
+    struct conv *c = layer->state;
+    struct kd_tensor *x = layer->input[0], *y = layer->output;
+    struct kd_graph *graph = y->private->graph;
+    const dnnl_memory_desc_t *layout =
+        kd_primitive_layout(&c->forward, dnnl_query_weights_md);
+    const size_t out = (size_t)c->target.dims[1];
+    float *kept = c->weight->value;
+    enum kd_status status = KD_EBUG;
+
+    if (layer->norm != NULL) {
+        KD_TRY(KD_NEW(c->folded, c->weight->size));
+        KD_TRY(KD_NEW(c->shift, out));
+        KD_TRY(KD_NEW(c->scale, out));
+        graph->memory += (c->weight->size + 2 * out) * sizeof(float);
+        kept = c->folded;
+    }
+    KD_TRY(make_copy(&c->for_forward, c, layout, kept, false));
+    if (c->for_forward.data != NULL)
+        graph->memory += dnnl_memory_desc_get_size(layout);
+    KD_TRY(bind(&c->forward, graph, DNNL_ARG_SRC, &c->source, x->data, DNNL_ARG_WEIGHTS,
+                dnnl_query_weights_md,
+                c->for_forward.data != NULL ? c->for_forward.data : kept, DNNL_ARG_DST,
+                &c->target, y->data));
+    if (layer->norm != NULL || c->bias != NULL)
+        KD_TRY(kd_primitive_bind(&c->forward, DNNL_ARG_BIAS, &c->bias_desc,
+                                 layer->norm != NULL ? c->shift : c->bias->value));
+    status = KD_OK;
+out:
+    return status;
+}
+
 static enum kd_status prepare(struct kd_layer *layer)
 {
     enum kd_status status = KD_EBUG;
@@ -159,13 +95,7 @@ static enum kd_status prepare(struct kd_layer *layer)
     struct kd_graph *graph = y->private->graph;
     struct kd_parameter *w = c->weight;
 
-    KD_TRY(make_copy(&c->for_forward, c,
-                     kd_primitive_layout(&c->forward, dnnl_query_weights_md), w->value,
-                     false));
-    KD_TRY(bind(&c->forward, graph, DNNL_ARG_SRC, &c->source, x->data, DNNL_ARG_WEIGHTS,
-                dnnl_query_weights_md,
-                c->for_forward.data != NULL ? c->for_forward.data : w->value,
-                DNNL_ARG_DST, &c->target, y->data));
+    KD_TRY(prepare_forward(layer));
     if (y->gradient == NULL) {
         status = KD_OK;
         goto out;
@@ -178,6 +108,9 @@ static enum kd_status prepare(struct kd_layer *layer)
                 DNNL_ARG_DIFF_WEIGHTS, dnnl_query_diff_weights_md,
                 c->from_backward.data != NULL ? c->from_backward.data : w->gradient,
                 DNNL_ARG_DIFF_DST, &c->target, y->gradient));
+    if (c->bias != NULL)
+        KD_TRY(kd_primitive_bind(&c->backward_weights, DNNL_ARG_DIFF_BIAS,
+                                 &c->bias_desc, c->bias->gradient));
     if (x->wants_gradient) {
         KD_TRY(make_copy(&c->for_backward, c,
                          kd_primitive_layout(&c->backward_data, dnnl_query_weights_md),
@@ -192,15 +125,34 @@ out:
     return status;
 }
 
+/* y = (w * scale) x + shift does batch norm's work. In inference weights are kept as
+ * plain [out][in / groups][k][k]. */
+static void fold(const struct kd_layer *layer)
+{
+    const struct conv *c = layer->state;
+    const size_t out = (size_t)c->target.dims[1], row = c->weight->size / out;
+
+    kd_batch_norm_affine(layer->norm, c->scale, c->shift);
+    for (size_t o = 0; c->bias != NULL && o < out; o++)
+        c->shift[o] += c->bias->value[o] * c->scale[o];
+    for (size_t o = 0; o < out; o++)
+        for (size_t i = 0; i < row; i++)
+            c->folded[o * row + i] = c->weight->value[o * row + i] * c->scale[o];
+}
+
 static enum kd_status forward(struct kd_layer *layer)
 {
     struct conv *c = layer->state;
     const size_t version = layer->output->private->graph->version;
 
-    if (c->for_forward.data != NULL && c->version != version) {
-        const enum kd_status status = kd_primitive_run(&c->for_forward.reorder);
-        if (status != KD_OK)
-            return status;
+    if (c->version != version) {
+        if (layer->norm != NULL)
+            fold(layer);
+        if (c->for_forward.data != NULL) {
+            const enum kd_status status = kd_primitive_run(&c->for_forward.reorder);
+            if (status != KD_OK)
+                return status;
+        }
         c->version = version;
     }
     return kd_primitive_run(&c->forward);
@@ -212,10 +164,15 @@ static enum kd_status backward(struct kd_layer *layer)
     struct conv *c = layer->state;
     float *dx;
 
-    KD_TRY(kd_primitive_run(&c->backward_weights));
-    if (c->from_backward.data != NULL)
+    if (c->own_weights)
+        kd_depthwise_backward_weights(layer);
+    else
+        KD_TRY(kd_primitive_run(&c->backward_weights));
+    if (c->from_backward.data != NULL && !c->own_weights)
         KD_TRY(kd_primitive_run(&c->from_backward.reorder));
     c->weight->private->gradient_written = true;
+    if (c->bias != NULL)
+        c->bias->private->gradient_written = true;
     dx = kd_gradient_begin(layer->input[0]);
     if (dx != NULL) {
         if (c->for_backward.data != NULL)
@@ -247,6 +204,15 @@ static void clear(struct kd_layer *layer)
     clear_copy(&c->for_forward);
     clear_copy(&c->for_backward);
     clear_copy(&c->from_backward);
+    free(c->folded);
+    free(c->shift);
+    free(c->scale);
+}
+
+bool kd_conv_is_depthwise(const struct conv *c)
+{
+    return c->groups > 1 && c->groups == c->weight->shape[0] &&
+           c->weight->shape[1] == 1;
 }
 
 static bool fits(const struct kd_tensor *x, const struct kd_conv *spec)
@@ -256,54 +222,103 @@ static bool fits(const struct kd_tensor *x, const struct kd_conv *spec)
            x->width + 2 * spec->padding >= spec->kernel;
 }
 
+/* Groups are cut where blocks end, or are single channels. */
+static bool groups_fit(const struct kd_tensor *x, const struct kd_conv *spec,
+                       size_t groups)
+{
+    const size_t block = groups * x->lanes;
+
+    if (groups == 1)
+        return true;
+    return x->blocked && groups > 0 &&
+           ((x->channels == groups && spec->channels == groups) ||
+            (x->channels % block == 0 && spec->channels % block == 0));
+}
+
+static enum kd_status check(const struct kd_tensor *x, const char *name,
+                            const struct kd_conv *spec, size_t groups)
+{
+    if (!fits(x, spec))
+        return kd_fail(KD_ERECIPE,
+                       "%s: a %zu x %zu convolution does not fit %zu x %zu values",
+                       name, spec->kernel, spec->kernel, x->height, x->width);
+    if (!groups_fit(x, spec, groups))
+        return kd_fail(KD_ERECIPE,
+                       "%s: %zu groups do not divide %zu and %zu channels into "
+                       "multiples of %zu",
+                       name, groups, x->channels, spec->channels, x->lanes);
+    return KD_OK;
+}
+
 static size_t out_size(size_t in, const struct kd_conv *spec)
 {
     return (in + 2 * spec->padding - spec->kernel) / spec->stride + 1;
 }
 
-struct kd_tensor *kd_graph_conv(struct kd_graph *graph, struct kd_tensor *x,
-                                const char *name, const struct kd_conv *spec)
+static struct kd_tensor *build(struct kd_graph *graph, struct kd_tensor *x,
+                               const char *name, const struct kd_conv *spec,
+                               size_t groups, bool biased)
 {
     struct kd_tensor *y;
     struct kd_layer *layer;
     struct conv *c;
-    enum kd_status status = KD_EBUG;
 
     if (!kd_graph_ready(graph, x))
         return NULL;
-    if (!fits(x, spec))
-        return kd_graph_failed(
-            graph, kd_fail(KD_ERECIPE,
-                           "%s: a %zu x %zu convolution does not fit %zu x %zu values",
-                           name, spec->kernel, spec->kernel, x->height, x->width));
+    if (check(x, name, spec, groups) != KD_OK)
+        return kd_graph_failed(graph, KD_ERECIPE);
     y = kd_graph_new_tensor(graph, spec->channels, out_size(x->height, spec),
                             out_size(x->width, spec), true);
     layer = kd_graph_new_layer(graph, "convolution", sizeof *c);
     if (y == NULL || layer == NULL)
         return NULL;
     c = layer->state;
+    c->spec = *spec;
+    c->groups = groups;
+    c->version = SIZE_MAX;
+    layer->absorbs = KD_ABSORBS_RESIDUAL;
+    layer->describe = kd_conv_describe;
     layer->prepare = prepare;
     layer->forward = forward;
     layer->backward = backward;
     layer->clear = clear;
     kd_layer_connect(layer, x, NULL, y, true);
-    KD_TRY(kd_tensor_desc(x, &c->source));
-    KD_TRY(kd_tensor_desc(y, &c->target));
-    KD_TRY(describe(c, spec, graph->training, x->wants_gradient));
-    c->version = SIZE_MAX;
     c->weight = kd_graph_new_parameter(
         graph, name, "weight", 4,
-        (size_t[]){spec->channels, x->channels, spec->kernel, spec->kernel},
-        dnnl_memory_desc_get_size(&c->kept) / sizeof(float), true);
-    if (c->weight == NULL)
-        return NULL;
-    kd_parameter_is_desc(c->weight, &c->kept);
-    kd_graph_need_workspace(graph, kd_primitive_workspace(&c->forward));
-    if (graph->training)
-        kd_graph_need_workspace(graph, kd_primitive_workspace(&c->backward_weights));
-    if (x->wants_gradient)
-        kd_graph_need_workspace(graph, kd_primitive_workspace(&c->backward_data));
-    status = KD_OK;
-out:
-    return status == KD_OK ? y : kd_graph_failed(graph, status);
+        (size_t[]){spec->channels, x->channels / groups, spec->kernel, spec->kernel}, 0,
+        true);
+    if (biased)
+        c->bias = kd_graph_new_parameter(graph, name, "bias", 1, &spec->channels,
+                                         kd_tensor_blocks(y) * y->lanes, true);
+    return c->weight != NULL && (!biased || c->bias != NULL) ? y : NULL;
+}
+
+struct kd_tensor *kd_graph_conv(struct kd_graph *graph, struct kd_tensor *x,
+                                const char *name, const struct kd_conv *conv)
+{
+    return build(graph, x, name, conv, 1, false);
+}
+
+struct kd_tensor *kd_graph_biased_conv(struct kd_graph *graph, struct kd_tensor *x,
+                                       const char *name, const struct kd_conv *conv)
+{
+    return build(graph, x, name, conv, 1, true);
+}
+
+struct kd_tensor *kd_graph_grouped_conv(struct kd_graph *graph, struct kd_tensor *x,
+                                        const char *name, const struct kd_conv *conv,
+                                        size_t groups)
+{
+    return build(graph, x, name, conv, groups, false);
+}
+
+struct kd_tensor *kd_graph_pointwise(struct kd_graph *graph, struct kd_tensor *x,
+                                     const char *name, size_t out)
+{
+    struct kd_tensor *y =
+        build(graph, x, name, &(struct kd_conv){out, 1, 1, 0}, 1, true);
+
+    if (y != NULL) /* its shape is a dense layer's; [2] and [3] stay 1 */
+        ((struct conv *)y->private->producer->state)->weight->rank = 2;
+    return y;
 }

@@ -1,31 +1,57 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dense layers, on OpenBLAS. The input is read as it lies, blocked or plain; the
- * weights' columns are kept in the same order.
+ * Dense layers: forward on a product of our own, backward on OpenBLAS. The input is
+ * read as it lies, blocked or plain; the weights' columns are kept in the same order.
  */
+#include "nn/dense_internal.h"
 #include "nn/graph_internal.h"
+
+#include "kd/memory.h"
 
 #include <cblas.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 struct dense {
     struct kd_parameter *weight; /* [out][in], columns in the input's order */
     struct kd_parameter *bias;   /* [out] */
+    float *packed;               /* a copy of the weights, as the product reads them */
+    size_t version;              /* of the parameters that it was made from */
+    float *shift;                /* [out] the bias, ... */
+    float *scale;                /* [out] ... with a batch norm folded in */
 };
+
+/* The weights for the product; with a batch norm, (w * scale) x + b * scale + shift. */
+static void pack(const struct kd_layer *layer)
+{
+    const struct dense *s = layer->state;
+    const size_t in = layer->input[0]->size / layer->input[0]->batch,
+                 out = s->bias->count;
+
+    kd_dense_pack(s->weight->value, out, in, s->packed);
+    if (layer->norm == NULL)
+        return;
+    kd_batch_norm_affine(layer->norm, s->scale, s->shift);
+    kd_dense_scale(s->packed, out, in, s->scale);
+    for (size_t o = 0; o < out; o++)
+        s->shift[o] += s->bias->value[o] * s->scale[o];
+}
 
 static enum kd_status forward(struct kd_layer *layer)
 {
-    const struct dense *s = layer->state;
+    struct dense *s = layer->state;
     const struct kd_tensor *x = layer->input[0], *y = layer->output;
-    const int batch = (int)x->batch, out = (int)s->bias->count;
-    const int in = (int)(x->size / x->batch), lanes = (int)(y->size / y->batch);
+    const size_t in = x->size / x->batch, out = s->bias->count;
 
-    memset(y->data, 0, y->size * sizeof(float)); /* the lanes behind `out` too */
-    for (int n = 0; n < batch; n++)
-        memcpy(y->data + n * lanes, s->bias->value, (size_t)out * sizeof(float));
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, batch, out, in, 1, x->data, in,
-                s->weight->value, in, 1, y->data, lanes);
+    if (s->version != y->private->graph->version) {
+        pack(layer);
+        s->version = y->private->graph->version;
+    }
+    kd_dense_forward(x->data, x->batch, in, s->packed,
+                     layer->norm != NULL ? s->shift : s->bias->value, out,
+                     layer->norm != NULL && kd_batch_norm_has_relu(layer->norm),
+                     y->data, y->size / y->batch);
     return KD_OK;
 }
 
@@ -52,6 +78,35 @@ static enum kd_status backward(struct kd_layer *layer)
     return KD_OK;
 }
 
+static enum kd_status prepare(struct kd_layer *layer)
+{
+    enum kd_status status = KD_EBUG;
+    struct dense *s = layer->state;
+    const struct kd_tensor *x = layer->input[0], *y = layer->output;
+    const size_t size = kd_dense_packed_size(s->bias->count, x->size / x->batch);
+
+    KD_TRY(KD_NEW(s->packed, size));
+    y->private->graph->memory += size * sizeof *s->packed;
+    if (layer->norm != NULL) {
+        KD_TRY(KD_NEW(s->shift, s->bias->count));
+        KD_TRY(KD_NEW(s->scale, s->bias->count));
+    }
+    status = KD_OK;
+out:
+    return status;
+}
+
+static void clear(struct kd_layer *layer)
+{
+    struct dense *s = layer->state;
+
+    if (s == NULL)
+        return;
+    free(s->packed);
+    free(s->shift);
+    free(s->scale);
+}
+
 struct kd_tensor *kd_graph_dense(struct kd_graph *graph, struct kd_tensor *x,
                                  const char *name, size_t out)
 {
@@ -66,6 +121,7 @@ struct kd_tensor *kd_graph_dense(struct kd_graph *graph, struct kd_tensor *x,
     if (y == NULL || layer == NULL)
         return NULL;
     s = layer->state;
+    s->version = SIZE_MAX;
     s->weight = kd_graph_new_parameter(
         graph, name, "weight", 2, (size_t[]){out, x->channels * x->height * x->width},
         out * (x->size / x->batch), true);
@@ -74,9 +130,12 @@ struct kd_tensor *kd_graph_dense(struct kd_graph *graph, struct kd_tensor *x,
     if (s->weight == NULL || s->bias == NULL)
         return NULL;
     if (x->blocked)
-        kd_parameter_is_blocked_dense(s->weight, x->channels, x->height * x->width);
+        kd_parameter_is_blocked_dense(s->weight, x);
+    layer->prepare = prepare;
     layer->forward = forward;
     layer->backward = backward;
+    layer->clear = clear;
+    layer->absorbs = KD_ABSORBS_NORM;
     kd_layer_connect(layer, x, NULL, y, true);
     return y;
 }

@@ -13,12 +13,14 @@ static void defaults(struct kd_arch *arch)
     arch->batch_norm = true;
 }
 
-static enum kd_status from_number(const struct kd_yaml *node, uint64_t number,
-                                  struct kd_arch *arch)
+static enum kd_status from_numbers(const struct kd_yaml *node, size_t which,
+                                   const uint64_t *numbers, struct kd_arch *arch)
 {
     (void)arch;
+    if (which == 0)
+        return KD_OK;
     return kd_yaml_fail(node, "write {family: mlp, hidden: [%llu]}, not mlp%llu",
-                        (unsigned long long)number, (unsigned long long)number);
+                        (unsigned long long)numbers[0], (unsigned long long)numbers[0]);
 }
 
 static enum kd_status read_hidden(const struct kd_yaml *node, struct kd_arch *arch)
@@ -80,5 +82,11 @@ static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
 }
 
 const struct kd_family_calls kd_family_mlp = {
-    "mlp", defaults, from_number, from_map, text, layers,
+    .name = "mlp",
+    .patterns = {"", "#"},
+    .defaults = defaults,
+    .from_numbers = from_numbers,
+    .from_map = from_map,
+    .text = text,
+    .layers = layers,
 };

@@ -55,11 +55,13 @@ static enum kd_status check(const struct kd_yaml *node, const struct kd_arch *ar
     return KD_OK;
 }
 
-static enum kd_status from_number(const struct kd_yaml *node, uint64_t number,
-                                  struct kd_arch *arch)
+static enum kd_status from_numbers(const struct kd_yaml *node, size_t which,
+                                   const uint64_t *numbers, struct kd_arch *arch)
 {
-    arch->depth = (size_t)number;
-    return check(node, arch);
+    (void)node;
+    (void)which;
+    arch->depth = (size_t)numbers[0];
+    return KD_OK;
 }
 
 static enum kd_status from_map(const struct kd_yaml *node, struct kd_arch *arch)
@@ -127,5 +129,12 @@ static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
 }
 
 const struct kd_family_calls kd_family_plain = {
-    "plain", defaults, from_number, from_map, text, layers,
+    .name = "plain",
+    .patterns = {"#"},
+    .defaults = defaults,
+    .from_numbers = from_numbers,
+    .check = check,
+    .from_map = from_map,
+    .text = text,
+    .layers = layers,
 };

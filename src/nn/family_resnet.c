@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* CIFAR residual networks, He et al. 2016: three stages of n basic blocks. */
+/* CIFAR residual networks, He et al. 2016: three stages of n basic blocks; as
+ * resnet8x4 and resnet32x4 those of Tian et al. 2020 (CRD), with a narrower stem. */
 #include "nn/family_internal.h"
 
-#include <stdio.h>
+#include <stddef.h>
 
 static void defaults(struct kd_arch *arch)
 {
@@ -19,41 +20,19 @@ static enum kd_status check(const struct kd_yaml *node, const struct kd_arch *ar
     return KD_OK;
 }
 
-static enum kd_status from_number(const struct kd_yaml *node, uint64_t number,
-                                  struct kd_arch *arch)
+/* "resnet8x4": stages four times as wide, behind a stem twice as wide. */
+static enum kd_status from_numbers(const struct kd_yaml *node, size_t which,
+                                   const uint64_t *numbers, struct kd_arch *arch)
 {
-    arch->depth = (size_t)number;
-    return check(node, arch);
-}
-
-static enum kd_status from_map(const struct kd_yaml *node, struct kd_arch *arch)
-{
-    static const char *const keys[] = {"family", "depth", "width", NULL};
-    const struct kd_yaml *depth = kd_yaml_get(node, "depth");
-    const struct kd_yaml *width = kd_yaml_get(node, "width");
-    enum kd_status status = KD_EBUG;
-    uint64_t value;
-
-    KD_TRY(kd_yaml_only_keys(node, keys));
-    if (depth == NULL) {
-        status = kd_yaml_fail(node, "a resnet needs its depth");
-        goto out;
-    }
-    KD_TRY(kd_yaml_u64(depth, 1, 10000, &value));
-    arch->depth = (size_t)value;
-    if (width != NULL) {
-        KD_TRY(kd_yaml_u64(width, 1, 4096, &value));
-        arch->width = (size_t)value;
-    }
-    status = check(depth, arch);
-out:
-    return status;
-}
-
-static void text(const struct kd_arch *arch, char to[256])
-{
-    snprintf(to, 256, "{family: resnet, depth: %zu, width: %zu}", arch->depth,
-             arch->width);
+    arch->depth = (size_t)numbers[0];
+    if (which == 0)
+        return KD_OK;
+    if (numbers[1] < 2 || numbers[1] > 64)
+        return kd_yaml_fail(node, "a resnet is 2 to 64 times as wide, not %llu",
+                            (unsigned long long)numbers[1]);
+    arch->width = 16 * (size_t)numbers[1];
+    arch->stem = 8 * (size_t)numbers[1];
+    return KD_OK;
 }
 
 static struct kd_tensor *block(struct kd_build *b, struct kd_tensor *x, int stage,
@@ -84,9 +63,10 @@ static struct kd_tensor *block(struct kd_build *b, struct kd_tensor *x, int stag
 static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
 {
     const size_t n = (b->arch->depth - 2) / 6, width = b->arch->width;
+    const size_t stem = b->arch->stem > 0 ? b->arch->stem : width;
 
     x = kd_graph_conv(b->graph, x, kd_build_name(b, "conv1"),
-                      &(struct kd_conv){width, 3, 1, 1});
+                      &(struct kd_conv){stem, 3, 1, 1});
     x = kd_graph_batch_norm(b->graph, x, NULL, true, kd_build_name(b, "bn1"));
     for (int stage = 1; stage <= 3; stage++)
         for (size_t i = 0; i < n; i++)
@@ -97,5 +77,13 @@ static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
 }
 
 const struct kd_family_calls kd_family_resnet = {
-    "resnet", defaults, from_number, from_map, text, layers,
+    .name = "resnet",
+    .patterns = {"#", "#x#"},
+    .keys = {{"depth", offsetof(struct kd_arch, depth), 1, 10000, false, false},
+             {"width", offsetof(struct kd_arch, width), 1, 4096, false, false},
+             {"stem", offsetof(struct kd_arch, stem), 1, 4096, false, true}},
+    .defaults = defaults,
+    .from_numbers = from_numbers,
+    .check = check,
+    .layers = layers,
 };

@@ -19,6 +19,8 @@ enum kd_status kd_graph_new(size_t batch, bool training, struct kd_graph **graph
         return KD_EMEMORY;
     g->batch = batch;
     g->training = training;
+    g->lanes = kd_onednn_lanes();
+    g->finite_version = SIZE_MAX;
     *graph = g;
     return KD_OK;
 }
@@ -105,12 +107,12 @@ struct kd_tensor *kd_graph_new_tensor(struct kd_graph *graph, size_t channels,
                                       size_t height, size_t width, bool blocked)
 {
     struct kd_tensor *t = NULL;
-    const size_t lanes = blocked ? kd_channel_blocks(channels) * KD_LANES : channels;
+    const size_t lanes = blocked ? graph->lanes : 1;
     size_t size = 0;
 
-    if (channels == 0 || height == 0 || width == 0 ||
-        !kd_multiply(graph->batch, lanes, &size) || !kd_multiply(size, height, &size) ||
-        !kd_multiply(size, width, &size))
+    if (channels == 0 || height == 0 || width == 0 || channels > SIZE_MAX - lanes ||
+        !kd_multiply(graph->batch, (channels + lanes - 1) / lanes * lanes, &size) ||
+        !kd_multiply(size, height, &size) || !kd_multiply(size, width, &size))
         return kd_graph_failed(graph, kd_fail(KD_EDATA,
                                               "a layer of %zu x %zu x %zu "
                                               "is not possible",
@@ -126,6 +128,7 @@ struct kd_tensor *kd_graph_new_tensor(struct kd_graph *graph, size_t channels,
     t->height = height;
     t->width = width;
     t->blocked = blocked;
+    t->lanes = lanes;
     t->size = size;
     t->private->graph = graph;
     graph->tensors[graph->num_tensors++] = t;
@@ -199,10 +202,13 @@ enum kd_status kd_graph_forward(struct kd_graph *graph)
 {
     assert(graph->planned);
     for (size_t i = 0; i < graph->num_layers; i++) {
-        const enum kd_status status = run_forward(graph->layers[i]);
+        const enum kd_status status =
+            graph->layers[i]->absorbed ? KD_OK : run_forward(graph->layers[i]);
         if (status != KD_OK)
             return status;
     }
+    if (!graph->training)
+        kd_graph_spoil(graph);
     return KD_OK;
 }
 

@@ -9,8 +9,11 @@
 #include "kd/graph.h"
 #include "nn/onednn_internal.h"
 
-#define KD_LANES      16
 #define KD_MAX_INPUTS 2
+
+/* Whether a layer can do the batch norm behind it, and a residual sum with it: then
+ * input[1] is what is added, and lies where the output is to be. */
+enum kd_absorbs { KD_ABSORBS_NOTHING, KD_ABSORBS_NORM, KD_ABSORBS_RESIDUAL };
 
 struct kd_layer {
     const char *kind; /* "conv": for messages */
@@ -19,6 +22,14 @@ struct kd_layer {
     struct kd_tensor *output;
     void *state; /* the layer's own, freed by `clear` and free() */
 
+    /* Inference: the batch norm that this layer does as well, and whether another
+     * layer does this one. */
+    struct kd_layer *norm;
+    bool absorbed;
+    enum kd_absorbs absorbs;
+
+    /* When all layers are known, before any memory is laid out. */
+    enum kd_status (*describe)(struct kd_layer *layer);
     /* After tensors and parameters have their memory, before the first run. */
     enum kd_status (*prepare)(struct kd_layer *layer);
     enum kd_status (*forward)(struct kd_layer *layer);
@@ -39,18 +50,23 @@ struct kd_tensor_private {
 
 struct kd_parameter_private {
     struct kd_graph *graph;
+    const struct kd_layer *layer; /* whose it is: the last one when it was made */
     bool gradient_written;
     /* How plain and layer's layout correspond; one of the two: */
     dnnl_memory_desc_t desc; /* convolution weights, if desc.ndims > 0 */
-    size_t in_channels,
-        in_plane; /* dense over a blocked tensor: [out][cb][plane][16] */
+    size_t in_channels, in_plane,
+        in_lanes;  /* dense over a blocked tensor: [out][cb][plane][lanes] */
+    bool by_place; /* plain is [plane][C] of those, instead of [out][C][plane] */
 };
 
 struct kd_graph {
     size_t batch;
     bool training;
     bool planned;
-    size_t version;        /* grows when parameters change */
+    size_t lanes;   /* of blocked tensors: what the processor's kernels read */
+    size_t version; /* grows when parameters change */
+    bool finite;    /* all parameters are, at finite_version */
+    size_t finite_version;
     enum kd_status failed; /* of a building call; the message is below */
     char *message;
 
@@ -85,7 +101,8 @@ struct kd_layer *kd_graph_new_layer(struct kd_graph *graph, const char *kind,
 void kd_layer_connect(struct kd_layer *layer, struct kd_tensor *x,
                       struct kd_tensor *second, struct kd_tensor *output, bool learns);
 
-/* A new parameter; its memory (of `size` floats) comes with planning. */
+/* A new parameter LAYER.NAME (or NAME alone, if `layer` is NULL); its memory (of
+ * `size` floats) comes with planning. */
 struct kd_parameter *kd_graph_new_parameter(struct kd_graph *graph, const char *layer,
                                             const char *name, size_t rank,
                                             const size_t *shape, size_t size,
@@ -106,15 +123,29 @@ void kd_graph_need_workspace(struct kd_graph *graph, size_t bytes);
 float *kd_gradient_begin(struct kd_tensor *tensor);
 void kd_gradient_end(struct kd_tensor *tensor, const float *written);
 
+/* Batch norm in inference: y = [relu](x * scale + shift), by [channels]. */
+bool kd_layer_is_batch_norm(const struct kd_layer *layer);
+bool kd_batch_norm_has_relu(const struct kd_layer *norm);
+void kd_batch_norm_affine(const struct kd_layer *norm, float *scale, float *shift);
+
+/* Inference: gives batch norms to the layers before them, where nothing else reads
+ * what lies between. */
+void kd_graph_absorb(struct kd_graph *graph);
+
+/* After a forward pass: NaN for all outputs of a sample that went in with what is no
+ * finite number, or of all samples where a parameter is none. */
+void kd_graph_spoil(struct kd_graph *graph);
+
 /* to[i] += from[i], on the compute threads. */
 void kd_add(float *to, const float *from, size_t n);
 
-size_t kd_channel_blocks(size_t channels); /* ceil(channels / 16) */
+/* ceil(channels / lanes) */
+size_t kd_tensor_blocks(const struct kd_tensor *tensor);
 
 /* Parameters in the layouts that are not plain. */
 void kd_parameter_is_desc(struct kd_parameter *p, const dnnl_memory_desc_t *desc);
-void kd_parameter_is_blocked_dense(struct kd_parameter *p, size_t channels,
-                                   size_t plane);
+void kd_parameter_is_blocked_dense(struct kd_parameter *p, const struct kd_tensor *x);
+void kd_parameter_is_places(struct kd_parameter *p, const struct kd_tensor *x);
 
 /* oneDNN's description of a tensor's layout. */
 enum kd_status kd_tensor_desc(const struct kd_tensor *tensor,

@@ -1,17 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sixteen channels at a time: the blocked layout's innermost dimension as one
- * value. The compiler makes one AVX-512, two AVX or four SSE instructions of it;
+ * A block of channels at a time: the blocked layout's innermost dimension as one
+ * value, of KD_WIDTH lanes, which whoever includes this has set to 16 or 8. The
+ * compiler makes one AVX-512, one or two AVX or two to four SSE instructions of it;
  * KD_VECTOR asks for one version of a function for each and picks at load time.
+ *
+ * Kernels for both widths are a file that is included twice, once for each width;
+ * KD_WIDE(name) is the name with the width behind it.
  */
 #ifndef KD_LANES_INTERNAL_H
 #define KD_LANES_INTERNAL_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-typedef float kd_lanes __attribute__((vector_size(64)));
-typedef int32_t kd_lane_mask __attribute__((vector_size(64)));
+typedef float kd_lanes_16 __attribute__((vector_size(64)));
+typedef int32_t kd_lane_mask_16 __attribute__((vector_size(64)));
+typedef float kd_lanes_8 __attribute__((vector_size(32)));
+typedef int32_t kd_lane_mask_8 __attribute__((vector_size(32)));
+
+#define KD_PASTE(name, width) name##_##width
+#define KD_WIDEN(name, width) KD_PASTE(name, width)
+#define KD_WIDE(name)         KD_WIDEN(name, KD_WIDTH)
+#define kd_lanes              KD_WIDE(kd_lanes)
+#define kd_lane_mask          KD_WIDE(kd_lane_mask)
 
 /* The loaders that pick a version run before the sanitizers are up. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                 \

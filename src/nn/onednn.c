@@ -37,6 +37,13 @@ enum kd_status kd_onednn(dnnl_engine_t *engine, dnnl_stream_t *stream)
     return kd_onednn_status(start_status, "starting the CPU engine");
 }
 
+size_t kd_onednn_lanes(void)
+{
+    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
+
+    return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core ? 16 : 8;
+}
+
 enum kd_status kd_onednn_desc(dnnl_memory_desc_t *desc, int rank,
                               const dnnl_dim_t *dims, dnnl_format_tag_t tag)
 {
@@ -45,12 +52,53 @@ enum kd_status kd_onednn_desc(dnnl_memory_desc_t *desc, int rank,
         "describing a tensor");
 }
 
+/* The first kernel of the list whose name has `kernel` in it. */
+static dnnl_status_t find_kernel(struct kd_primitive *p,
+                                 dnnl_primitive_desc_iterator_t all, const char *kernel)
+{
+    dnnl_status_t result = dnnl_success;
+
+    while (result == dnnl_success) {
+        p->desc = dnnl_primitive_desc_iterator_fetch(all);
+        if (p->desc == NULL)
+            return dnnl_out_of_memory;
+        if (kernel == NULL || strstr(kd_primitive_kernel(p), kernel) != NULL)
+            return dnnl_success;
+        dnnl_primitive_desc_destroy(p->desc);
+        p->desc = NULL;
+        result = dnnl_primitive_desc_iterator_next(all);
+    }
+    return result == dnnl_iterator_ends ? dnnl_unimplemented : result;
+}
+
+static enum kd_status set_post_ops(dnnl_primitive_attr_t attributes,
+                                   const struct kd_wish *wish)
+{
+    enum kd_status status = KD_EBUG;
+    dnnl_post_ops_t ops = NULL;
+
+    KD_TRY(kd_onednn_status(dnnl_post_ops_create(&ops), "attributes"));
+    if (wish->sum)
+        KD_TRY(kd_onednn_status(dnnl_post_ops_append_sum(ops, 1), "attributes"));
+    if (wish->relu)
+        KD_TRY(kd_onednn_status(
+            dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, 0, 0),
+            "attributes"));
+    KD_TRY(kd_onednn_status(dnnl_primitive_attr_set_post_ops(attributes, ops),
+                            "attributes"));
+    status = KD_OK;
+out:
+    dnnl_post_ops_destroy(ops);
+    return status;
+}
+
 enum kd_status kd_primitive_describe(struct kd_primitive *p, const_dnnl_op_desc_t op,
-                                     const struct kd_primitive *hint, bool *supported)
+                                     const struct kd_wish *wish, bool *supported)
 {
     enum kd_status status = KD_EBUG;
     dnnl_engine_t engine = NULL;
     dnnl_primitive_attr_t attributes = NULL;
+    dnnl_primitive_desc_iterator_t all = NULL;
     dnnl_status_t result;
 
     KD_TRY(kd_onednn(&engine, NULL));
@@ -58,14 +106,18 @@ enum kd_status kd_primitive_describe(struct kd_primitive *p, const_dnnl_op_desc_
     KD_TRY(kd_onednn_status(
         dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user),
         "attributes"));
-    result = dnnl_primitive_desc_create(&p->desc, op, attributes, engine,
-                                        hint != NULL ? hint->desc : NULL);
+    KD_TRY(set_post_ops(attributes, wish));
+    result = dnnl_primitive_desc_iterator_create(
+        &all, op, attributes, engine, wish->hint != NULL ? wish->hint->desc : NULL);
+    if (result == dnnl_success)
+        result = find_kernel(p, all, wish->kernel);
     *supported = result == dnnl_success;
     if (result == dnnl_unimplemented)
         result = dnnl_success;
     KD_TRY(kd_onednn_status(result, "describing a layer"));
     status = KD_OK;
 out:
+    dnnl_primitive_desc_iterator_destroy(all);
     dnnl_primitive_attr_destroy(attributes);
     return status;
 }

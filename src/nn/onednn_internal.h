@@ -16,6 +16,10 @@
 /* The CPU engine and its stream, made at the first call. */
 enum kd_status kd_onednn(dnnl_engine_t *engine, dnnl_stream_t *stream) KD_CHECKED;
 
+/* Channels of a block in the layout that the fast kernels of this processor read: 16
+ * with AVX-512, else 8. */
+size_t kd_onednn_lanes(void);
+
 /* KD_OK, or KD_EBUG with "oneDNN: WHAT failed (status N)". */
 enum kd_status kd_onednn_status(dnnl_status_t status, const char *what) KD_CHECKED;
 
@@ -32,10 +36,17 @@ struct kd_primitive {
     int num_args;
 };
 
-/* Makes the description of an operation (`hint`: the forward one, for backward).
- * *supported is false, and the status KD_OK, where oneDNN has no such kernel. */
+/* What is asked of a kernel. */
+struct kd_wish {
+    const struct kd_primitive *hint; /* the forward one, for backward */
+    const char *kernel;              /* its name has this in it; NULL: any */
+    bool sum, relu; /* y = [relu](what it computes [+ y]), of a NaN 0 */
+};
+
+/* Makes the description of an operation, by the first such kernel of the library's
+ * list. *supported is false, and the status KD_OK, where there is none. */
 enum kd_status kd_primitive_describe(struct kd_primitive *p, const_dnnl_op_desc_t op,
-                                     const struct kd_primitive *hint,
+                                     const struct kd_wish *wish,
                                      bool *supported) KD_CHECKED;
 
 /* Creates the described primitive. */

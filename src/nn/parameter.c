@@ -31,7 +31,7 @@ struct kd_parameter *kd_graph_new_parameter(struct kd_graph *graph, const char *
         KD_NEW(p, 1) != KD_OK)
         return kd_graph_failed(graph, KD_EMEMORY);
     graph->parameters[graph->num_parameters++] = p;
-    p->name = kd_format("%s.%s", layer, name);
+    p->name = layer != NULL ? kd_format("%s.%s", layer, name) : kd_copy_string(name);
     if (p->name == NULL || KD_NEW(p->private, 1) != KD_OK)
         return kd_graph_failed(graph, KD_EMEMORY);
     graph->num_parameters--; /* not yet among those to compare with */
@@ -43,14 +43,16 @@ struct kd_parameter *kd_graph_new_parameter(struct kd_graph *graph, const char *
     graph->num_parameters++;
     p->rank = rank;
     p->count = 1;
-    for (size_t i = 0; i < rank; i++) {
-        p->shape[i] = shape[i];
-        p->count *= shape[i];
+    for (size_t i = 0; i < 4; i++) {
+        p->shape[i] = i < rank ? shape[i] : 1;
+        p->count *= p->shape[i];
     }
     p->size = size;
     p->trained = trained;
     p->is_bias_or_norm = rank == 1;
     p->private->graph = graph;
+    p->private->layer =
+        graph->num_layers > 0 ? graph->layers[graph->num_layers - 1] : NULL;
     return p;
 }
 
@@ -59,11 +61,17 @@ void kd_parameter_is_desc(struct kd_parameter *p, const dnnl_memory_desc_t *desc
     p->private->desc = *desc;
 }
 
-void kd_parameter_is_blocked_dense(struct kd_parameter *p, size_t channels,
-                                   size_t plane)
+void kd_parameter_is_blocked_dense(struct kd_parameter *p, const struct kd_tensor *x)
 {
-    p->private->in_channels = channels;
-    p->private->in_plane = plane;
+    p->private->in_channels = x->channels;
+    p->private->in_plane = x->height * x->width;
+    p->private->in_lanes = x->lanes;
+}
+
+void kd_parameter_is_places(struct kd_parameter *p, const struct kd_tensor *x)
+{
+    kd_parameter_is_blocked_dense(p, x);
+    p->private->by_place = true;
 }
 
 size_t kd_graph_num_parameters(const struct kd_graph *graph)
@@ -82,12 +90,17 @@ static size_t weight_offset(const struct kd_parameter *p, size_t index)
 {
     const dnnl_memory_desc_t *d = &p->private->desc;
     const dnnl_blocking_desc_t *b = &d->format_desc.blocking;
-    size_t position[4];
+    const size_t rank = (size_t)d->ndims;
+    size_t position[5];
     size_t offset = 0, inner = 1;
 
-    for (size_t i = 4; i-- > 0;) {
-        position[i] = index % p->shape[i];
-        index /= p->shape[i];
+    /* Plain weights of groups, [groups * out][in][k][k], are [groups][out][in][k][k];
+     * a depthwise convolution's dimensions are its plain ones, padding apart. */
+    for (size_t i = rank; i-- > 0;) {
+        const size_t size =
+            i + 3 < rank ? (size_t)d->dims[i] : p->shape[4 - (rank - i)];
+        position[i] = i > 0 ? index % size : index;
+        index /= size;
     }
     for (int i = b->inner_nblks; i-- > 0;) {
         const size_t dim = (size_t)b->inner_idxs[i];
@@ -96,28 +109,39 @@ static size_t weight_offset(const struct kd_parameter *p, size_t index)
         position[dim] /= block;
         inner *= block;
     }
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < rank; i++)
         offset += position[i] * (size_t)b->strides[i];
     return offset;
 }
 
+/* Where element `index` of plain [plane][C] lies in [cb][plane][lanes]. */
+static size_t place_offset(const struct kd_parameter *p, size_t index)
+{
+    const size_t lanes = p->private->in_lanes;
+    const size_t i = index / p->private->in_channels,
+                 c = index % p->private->in_channels;
+
+    return ((c / lanes) * p->private->in_plane + i) * lanes + c % lanes;
+}
+
 /* Where element `index` of a plain [..][C*plane] matrix lies in one over the
- * blocked order [..][cb][plane][16]. */
+ * blocked order [..][cb][plane][lanes]. */
 static size_t dense_offset(const struct kd_parameter *p, size_t index)
 {
-    const size_t plane = p->private->in_plane;
-    const size_t channels = p->private->in_channels;
-    const size_t columns = channels * plane;
-    const size_t width = kd_channel_blocks(channels) * KD_LANES * plane;
+    const size_t plane = p->private->in_plane, lanes = p->private->in_lanes;
+    const size_t columns = p->private->in_channels * plane;
+    const size_t width = p->size / p->shape[0];
     const size_t row = index / columns, c = index % columns / plane, i = index % plane;
 
-    return row * width + ((c / KD_LANES) * plane + i) * KD_LANES + c % KD_LANES;
+    return row * width + ((c / lanes) * plane + i) * lanes + c % lanes;
 }
 
 static size_t offset_of(const struct kd_parameter *p, size_t index)
 {
     if (p->private->desc.ndims > 0)
         return weight_offset(p, index);
+    if (p->private->by_place)
+        return place_offset(p, index);
     if (p->private->in_channels > 0)
         return dense_offset(p, index);
     return index;
@@ -145,7 +169,9 @@ static void draw_plain(const struct kd_parameter *p, uint64_t seed, float *plain
     const double fan_in = p->rank > 1 ? (double)(p->count / p->shape[0]) : 1;
 
     for (size_t i = 0; i < p->count; i++) {
-        if (p->rank == 4) {
+        if (p->rank == 3) {
+            plain[i] = (float)(kd_random_normal(&r) * 0.02);
+        } else if (p->rank == 4) {
             const double fan_out = (double)(p->shape[0] * p->shape[2] * p->shape[3]);
             plain[i] = (float)(kd_random_normal(&r) * sqrt(2.0 / fan_out));
         } else {

@@ -92,13 +92,19 @@ static enum kd_status plan_values(struct kd_graph *graph)
             KD_TRY(take(&pool, graph->tensors[i]->size, &graph->tensors[i]->data));
     for (size_t i = 0; i < graph->num_layers; i++) {
         struct kd_layer *layer = graph->layers[i];
+        const bool over_residual = layer->norm != NULL && layer->num_inputs > 1;
+        if (layer->absorbed)
+            continue;
         if (layer->output->private->alias != NULL)
             layer->output->data = layer->output->private->alias->data;
+        else if (over_residual)
+            layer->output->data = layer->input[1]->data;
         else
             KD_TRY(take(&pool, layer->output->size, &layer->output->data));
         for (size_t k = 0; k < layer->num_inputs; k++) {
             struct kd_tensor *x = layer->input[k];
-            if (--x->private->consumers == 0 && reusable(graph, x))
+            if (--x->private->consumers == 0 && reusable(graph, x) &&
+                x->data != layer->output->data)
                 give_back(&pool, x->data);
         }
     }
@@ -184,6 +190,11 @@ enum kd_status kd_graph_plan(struct kd_graph *graph)
     if (graph->failed != KD_OK)
         return kd_fail(graph->failed, "%s",
                        graph->message != NULL ? graph->message : "out of memory");
+    if (!graph->training)
+        kd_graph_absorb(graph);
+    for (size_t i = 0; i < graph->num_layers; i++)
+        if (graph->layers[i]->describe != NULL && !graph->layers[i]->absorbed)
+            KD_TRY(graph->layers[i]->describe(graph->layers[i]));
     KD_TRY(plan_parameters(graph));
     KD_TRY(plan_values(graph));
     if (graph->training)

@@ -5,36 +5,35 @@
 #include <assert.h>
 #include <string.h>
 
-size_t kd_channel_blocks(size_t channels)
+size_t kd_tensor_blocks(const struct kd_tensor *tensor)
 {
-    return (channels + KD_LANES - 1) / KD_LANES;
+    return (tensor->channels + tensor->lanes - 1) / tensor->lanes;
 }
 
 static void to_plain(const struct kd_tensor *t, const float *from, float *plain,
                      size_t samples)
 {
-    const size_t plane = t->height * t->width;
-    const size_t stride = kd_channel_blocks(t->channels) * plane * KD_LANES;
+    const size_t plane = t->height * t->width, lanes = t->lanes;
+    const size_t stride = t->size / t->batch;
 
     for (size_t n = 0; n < samples; n++)
         for (size_t c = 0; c < t->channels; c++)
             for (size_t i = 0; i < plane; i++)
                 plain[(n * t->channels + c) * plane + i] =
-                    from[n * stride + ((c / KD_LANES) * plane + i) * KD_LANES +
-                         c % KD_LANES];
+                    from[n * stride + ((c / lanes) * plane + i) * lanes + c % lanes];
 }
 
 static void to_blocked(const struct kd_tensor *t, const float *plain, float *to,
                        size_t samples)
 {
-    const size_t plane = t->height * t->width;
-    const size_t stride = kd_channel_blocks(t->channels) * plane * KD_LANES;
+    const size_t plane = t->height * t->width, lanes = t->lanes;
+    const size_t stride = t->size / t->batch;
 
     for (size_t n = 0; n < samples; n++)
         for (size_t c = 0; c < t->channels; c++)
             for (size_t i = 0; i < plane; i++)
-                to[n * stride + ((c / KD_LANES) * plane + i) * KD_LANES +
-                   c % KD_LANES] = plain[(n * t->channels + c) * plane + i];
+                to[n * stride + ((c / lanes) * plane + i) * lanes + c % lanes] =
+                    plain[(n * t->channels + c) * plane + i];
 }
 
 static void read_out(const struct kd_tensor *t, const float *from, float *plain,
@@ -88,12 +87,13 @@ void kd_add(float *to, const float *from, size_t n)
 enum kd_status kd_tensor_desc(const struct kd_tensor *tensor, dnnl_memory_desc_t *desc)
 {
     /* The unused lanes are declared as channels: there is no fast kernel for less
-     * than 16, and their zeros, and those of the weights, stay zeros. */
-    const size_t channels = tensor->blocked
-                                ? kd_channel_blocks(tensor->channels) * KD_LANES
-                                : tensor->channels;
+     * than a block, and their zeros, and those of the weights, stay zeros. */
+    const size_t channels = kd_tensor_blocks(tensor) * tensor->lanes;
     const dnnl_dims_t dims = {(dnnl_dim_t)tensor->batch, (dnnl_dim_t)channels,
                               (dnnl_dim_t)tensor->height, (dnnl_dim_t)tensor->width};
 
-    return kd_onednn_desc(desc, 4, dims, tensor->blocked ? dnnl_nChw16c : dnnl_nchw);
+    return kd_onednn_desc(desc, 4, dims,
+                          !tensor->blocked      ? dnnl_nchw
+                          : tensor->lanes == 16 ? dnnl_nChw16c
+                                                : dnnl_nChw8c);
 }
