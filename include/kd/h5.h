@@ -37,7 +37,8 @@
 struct kd_h5;
 
 /* Opens for reading, without file locks. KD_ENOINPUT where there is no file,
- * KD_EDATA where it is no HDF5 file, truncated or damaged. */
+ * KD_EDATA where it is no HDF5 file, truncated or damaged, KD_EIO where the storage
+ * fails. */
 enum kd_status kd_h5_open(const char *path, struct kd_h5 **file) KD_CHECKED;
 
 /* Creates or truncates; objects carry no times, so the same calls give the same
@@ -82,6 +83,20 @@ enum kd_status kd_h5_read_rows(struct kd_h5 *file, const char *name,
 enum kd_status kd_h5_write(struct kd_h5 *file, const char *name, enum kd_type type,
                            size_t rank, const uint64_t *shape, const void *data,
                            uint64_t *offset) KD_CHECKED;
+
+/* Makes a dataset for shipping, not for reading at random: in chunks of `chunk` rows,
+ * shuffled and deflated, which every HDF5 program reads. It is filled by
+ * kd_h5_write_rows, best in whole chunks. Its rank is at least 1, and it has elements.
+ * The same data give the same bytes. */
+enum kd_status kd_h5_make_packed(struct kd_h5 *file, const char *name,
+                                 const struct kd_array_info *info,
+                                 uint64_t chunk) KD_CHECKED;
+
+/* Writes `count` rows from row `first` on of a dataset that is there. KD_EBUG where the
+ * array does not have them. */
+enum kd_status kd_h5_write_rows(struct kd_h5 *file, const char *name,
+                                const struct kd_array_info *info, uint64_t first,
+                                uint64_t count, const void *data) KD_CHECKED;
 
 /* Whether the root attributes `format` and `format_version` are these; else KD_EDATA:
  * "FILE: not WHAT", "a network saved by kd-train" for instance. */

@@ -36,7 +36,8 @@ enum kd_status kd_npy_parse(const void *data, size_t size, const char *name,
 enum kd_status kd_npy_header_size(const void *data, const char *name,
                                   size_t *size) KD_CHECKED;
 
-/* Writes a header of version 1 into `header`; returns its length, a multiple of
+/* Writes a header of version 1 into `header` (not for KD_BF16); returns its length, a
+ * multiple of
  * 64. 256 bytes are enough for every shape of KD_MAX_RANK. */
 size_t kd_npy_header(enum kd_type type, size_t rank, const uint64_t *shape,
                      char header[256]);

@@ -4,7 +4,8 @@
  *
  * A program declares its options once, as a table that points into a struct of
  * its own; whatever that struct holds beforehand is the default and is shown by
- * --help. Parsing takes GNU long options (`--name value`, `--name=value`,
+ * --help; a NULL string, a choice of -1 and a number below its least are none.
+ * Parsing takes GNU long options (`--name value`, `--name=value`,
  * `--no-name` for a flag), single letters, and operands, mixed as one likes; `--`
  * ends the options, `-` is an operand. Of an option given twice the last wins.
  * The value of an option is the first of: the command line, the environment

@@ -247,6 +247,8 @@ static struct number decode(enum kd_type type, const void *bytes)
         return integer(v.i64);
     case KD_F16:
         return real((double)kd_half_to_float_one(v.u16));
+    case KD_BF16:
+        return real((double)kd_bf16_to_float_one(v.u16));
     case KD_F32:
         return real((double)v.f32);
     case KD_F64:

@@ -13,6 +13,8 @@
 #define DEPTH_LIMIT 32   /* groups in groups: a damaged file may have a circle */
 #define COUNT_LIMIT 1000000
 
+#define DEFLATE_LEVEL 6
+
 enum link { LINK_NONE, LINK_HARD, LINK_OTHER, LINK_BROKEN };
 
 /* What a name that ends in the last of its parts is linked by. */
@@ -310,9 +312,10 @@ static enum kd_status select_rows(const struct kd_h5 *file, const char *name,
     return KD_OK;
 }
 
-enum kd_status kd_h5_read_rows(struct kd_h5 *file, const char *name,
-                               const struct kd_array_info *info, uint64_t first,
-                               uint64_t count, void *data)
+/* Reads rows to memory or, where `to` is NULL, writes them from there. */
+static enum kd_status move_rows(struct kd_h5 *file, const char *name,
+                                const struct kd_array_info *info, uint64_t first,
+                                uint64_t count, void *to, const void *from)
 {
     enum kd_status status = KD_EBUG;
     hid_t dataset = H5I_INVALID_HID, rows = H5I_INVALID_HID;
@@ -324,7 +327,7 @@ enum kd_status kd_h5_read_rows(struct kd_h5 *file, const char *name,
     if (count > 0 && info->count > 0) {
         KD_TRY(select_rows(file, name, info, dataset, first, count, &rows));
         KD_TRY(transfer(file, name, dataset, rows, info->type,
-                        info->count / info->shape[0] * count, data, NULL));
+                        info->count / info->shape[0] * count, to, from));
     }
 out:
     if (rows >= 0)
@@ -332,6 +335,20 @@ out:
     if (dataset >= 0)
         H5Oclose(dataset);
     return status;
+}
+
+enum kd_status kd_h5_read_rows(struct kd_h5 *file, const char *name,
+                               const struct kd_array_info *info, uint64_t first,
+                               uint64_t count, void *data)
+{
+    return move_rows(file, name, info, first, count, data, NULL);
+}
+
+enum kd_status kd_h5_write_rows(struct kd_h5 *file, const char *name,
+                                const struct kd_array_info *info, uint64_t first,
+                                uint64_t count, const void *data)
+{
+    return move_rows(file, name, info, first, count, NULL, data);
 }
 
 static enum kd_status make_group(const struct kd_h5 *file, const char *name)
@@ -369,7 +386,7 @@ static enum kd_status make_groups(const struct kd_h5 *file, const char *name)
 }
 
 /* Contiguous, early allocated, never filled, without times; -1 on failure. */
-static hid_t creation_list(void)
+static hid_t contiguous_list(void)
 {
     hid_t list = H5Pcreate(H5P_DATASET_CREATE);
 
@@ -383,11 +400,33 @@ static hid_t creation_list(void)
     return list;
 }
 
+/* In chunks, shuffled and deflated, without times. What a chunk has beyond the last
+ * row is zeros, lest it is what memory held. */
+static hid_t packed_list(const struct kd_array_info *info, uint64_t chunk)
+{
+    hsize_t shape[KD_MAX_RANK] = {chunk};
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+
+    for (size_t i = 1; i < info->rank; i++)
+        shape[i] = info->shape[i];
+    if (list >= 0 &&
+        (H5Pset_chunk(list, (int)info->rank, shape) < 0 ||
+         H5Pset_fill_time(list, H5D_FILL_TIME_ALLOC) < 0 || H5Pset_shuffle(list) < 0 ||
+         H5Pset_deflate(list, DEFLATE_LEVEL) < 0 ||
+         H5Pset_obj_track_times(list, false) < 0)) {
+        H5Pclose(list);
+        return H5I_INVALID_HID;
+    }
+    return list;
+}
+
+/* `creation` is closed. */
 static enum kd_status make_dataset(const struct kd_h5 *file, const char *name,
-                                   const struct kd_array_info *wanted, hid_t *dataset)
+                                   const struct kd_array_info *wanted, hid_t creation,
+                                   hid_t *dataset)
 {
     hsize_t shape[KD_MAX_RANK] = {0};
-    hid_t creation = creation_list(), type = kd_h5_type(wanted->type), space;
+    hid_t type = kd_h5_type(wanted->type), space;
     enum kd_status status = make_groups(file, name);
 
     for (size_t i = 0; i < wanted->rank; i++)
@@ -446,12 +485,30 @@ enum kd_status kd_h5_write(struct kd_h5 *file, const char *name, enum kd_type ty
     if (look_at(file->id, tidy) == LINK_HARD)
         KD_TRY(reopen_dataset(file, tidy, &wanted, &dataset));
     else
-        KD_TRY(make_dataset(file, tidy, &wanted, &dataset));
+        KD_TRY(make_dataset(file, tidy, &wanted, contiguous_list(), &dataset));
     if (data != NULL && wanted.count > 0)
         KD_TRY(transfer(file, tidy, dataset, H5S_ALL, type, wanted.count, NULL, data));
     if (offset != NULL)
         *offset = wanted.count > 0 ? H5Dget_offset(dataset) : UINT64_MAX;
     status = KD_OK;
+out:
+    if (dataset >= 0)
+        H5Oclose(dataset);
+    return status;
+}
+
+enum kd_status kd_h5_make_packed(struct kd_h5 *file, const char *name,
+                                 const struct kd_array_info *info, uint64_t chunk)
+{
+    enum kd_status status = KD_EBUG;
+    char tidy[NAME_LIMIT];
+    hid_t dataset = H5I_INVALID_HID;
+
+    kd_h5_quieten();
+    if (!tidy_name(name, tidy) || info->count == 0 || chunk == 0 ||
+        chunk > info->shape[0])
+        return kd_fail(KD_EBUG, "%s: '%.64s': cannot be packed", file->path, name);
+    KD_TRY(make_dataset(file, tidy, info, packed_list(info, chunk), &dataset));
 out:
     if (dataset >= 0)
         H5Oclose(dataset);

@@ -4,6 +4,7 @@
 
 #include "base/text_internal.h"
 #include "kd/memory.h"
+#include "kd/options.h"
 
 #include <assert.h>
 #include <inttypes.h>

@@ -15,7 +15,8 @@ static const char magic[] = "\x93NUMPY";
 #define MAGIC_SIZE   6
 #define HEADER_LIMIT ((size_t)1 << 20) /* versions 2 and 3 could say 4 GiB */
 
-/* NumPy's letters for the element types, without the byte order. */
+/* NumPy's letters for the element types, without the byte order; NULL for bfloat16,
+ * which it does not have. */
 static const char *const letters[KD_TYPE_COUNT] = {
     [KD_U8] = "u1",  [KD_I8] = "i1",  [KD_U16] = "u2", [KD_I16] = "i2",
     [KD_U32] = "u4", [KD_I32] = "i4", [KD_U64] = "u8", [KD_I64] = "i8",
@@ -191,6 +192,8 @@ static enum kd_status take_type(struct reader *reader)
     if (status != KD_OK)
         return status;
     for (int i = 0; i < KD_TYPE_COUNT; i++) {
+        if (letters[i] == NULL)
+            continue;
         bool ordered = type[0] == '<' || (type[0] == '|' && letters[i][1] == '1');
         if (ordered && strcmp(type + 1, letters[i]) == 0) {
             reader->info->type = (enum kd_type)i;
@@ -318,7 +321,7 @@ size_t kd_npy_header(enum kd_type type, size_t rank, const uint64_t *shape,
 {
     size_t used = 10, size;
 
-    assert(rank <= KD_MAX_RANK);
+    assert(rank <= KD_MAX_RANK && letters[type] != NULL);
     used += (size_t)snprintf(header + used, 256 - used,
                              "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
                              kd_type_size(type) == 1 ? '|' : '<', letters[type]);

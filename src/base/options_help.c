@@ -68,9 +68,7 @@ static bool shows_default(const struct kd_option *option)
 {
     if (option->type == KD_OPTION_FLAG)
         return *(bool *)option->value;
-    if (option->type == KD_OPTION_STRING || option->type == KD_OPTION_YAML)
-        return *(void **)option->value != NULL;
-    return true;
+    return !kd_option_is_unset(option);
 }
 
 /* "divide logits by T (default: 4)" */

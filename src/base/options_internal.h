@@ -57,6 +57,9 @@ void kd_option_put_yaml(struct kd_text *text, const struct kd_option *option,
 /* Appends the value in one line, nothing where there is none to show. */
 void kd_option_put_value(struct kd_text *text, const struct kd_option *option);
 
+/* Whether an option has no value: then there is none to be shown. */
+bool kd_option_is_unset(const struct kd_option *option);
+
 /* "a, b, c" */
 void kd_option_put_choices(struct kd_text *text, const char *const *choices);
 

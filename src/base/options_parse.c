@@ -301,7 +301,8 @@ int kd_program_finish(struct kd_program *program, enum kd_status status)
                *kd_error() != '\0' ? kd_error() : kd_status_text(status));
     if (status == KD_EUSAGE)
         kd_log(KD_LOG_ERROR, "try --help");
-    if (close_stdout() != KD_OK) {
+    /* What was told as KD_EIO may be this very failure. */
+    if (close_stdout() != KD_OK && status != KD_EIO) {
         kd_log(KD_LOG_ERROR, "%s", kd_error());
         if (status == KD_OK || status == KD_WANTING)
             status = KD_EIO;

@@ -250,12 +250,21 @@ void kd_option_put_value(struct kd_text *text, const struct kd_option *option)
     }
 }
 
-/* Whether a string or tree is there to be shown. */
-static bool is_unset(const struct kd_option *option)
+bool kd_option_is_unset(const struct kd_option *option)
 {
-    if (option->type == KD_OPTION_STRING)
-        return *(char **)option->value == NULL;
-    return option->type == KD_OPTION_YAML && *(struct kd_yaml **)option->value == NULL;
+    switch (option->type) {
+    case KD_OPTION_STRING:
+    case KD_OPTION_YAML:
+        return *(void **)option->value == NULL;
+    case KD_OPTION_CHOICE:
+        return *(int *)option->value < 0;
+    case KD_OPTION_U64:
+        return (double)*(uint64_t *)option->value < option->min;
+    case KD_OPTION_F64:
+        return *(double *)option->value < option->min && option->max != 0;
+    default:
+        return false;
+    }
 }
 
 void kd_option_put_yaml(struct kd_text *text, const struct kd_option *option,
@@ -265,18 +274,19 @@ void kd_option_put_yaml(struct kd_text *text, const struct kd_option *option,
     struct kd_yaml node = {.kind = KD_YAML_SCALAR};
     bool is_text = option->type == KD_OPTION_STRING || option->type == KD_OPTION_CHOICE;
 
-    if (option->type == KD_OPTION_YAML && !is_unset(option)) {
+    if (option->type == KD_OPTION_YAML && !kd_option_is_unset(option)) {
         kd_yaml_put_value(text, *(struct kd_yaml **)option->value, indent, comment);
         return;
     }
     kd_text_put(&value, ""); /* so that there are bytes */
-    if (is_unset(option))
+    if (kd_option_is_unset(option))
         kd_text_put(&value, "null");
     else
         kd_option_put_value(&value, option);
     if (value.status == KD_OK) {
         node.scalar = value.bytes;
-        node.quoted = !is_unset(option) && is_text && kd_yaml_looks_typed(value.bytes);
+        node.quoted =
+            !kd_option_is_unset(option) && is_text && kd_yaml_looks_typed(value.bytes);
         kd_yaml_put_value(text, &node, indent, comment);
     } else {
         text->status = value.status;

@@ -18,11 +18,6 @@ void kd_text_one_line(char *text);
  * there is no whole and valid one. `text` ends with a zero byte. */
 size_t kd_text_utf8(const char *text, uint32_t *code);
 
-/* The fewest digits that read back as the same finite double; whole numbers below
- * 1e15 without an exponent. */
-#define KD_TEXT_F64 32
-void kd_text_f64(double value, char text[KD_TEXT_F64]);
-
 /* "a whole number from 1 to 10", "a number of at least 0": what was expected. */
 #define KD_TEXT_RANGE 96
 void kd_text_range_u64(uint64_t min, uint64_t max, char text[KD_TEXT_RANGE]);

@@ -610,25 +610,25 @@ static hid_t virtual(void)
 static void other_kinds_of_datasets_are_refused(void **state)
 {
     static const char *const odd[] = {"string", "compound", "reference", "enum",
-                                      "int24",  "bfloat16", "bitfield"};
+                                      "int24",  "float8",   "bitfield"};
     struct kd_array_info info;
     hid_t id = foreign_file();
     hid_t compound = H5Tcreate(H5T_COMPOUND, 8), int24 = H5Tcopy(H5T_STD_I32LE);
-    hid_t brain = H5Tcopy(H5T_IEEE_F32LE), truth = H5Tenum_create(H5T_STD_I8LE);
+    hid_t tiny = H5Tcopy(H5T_IEEE_F32LE), truth = H5Tenum_create(H5T_STD_I8LE);
     hsize_t nine[] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
 
     (void)state;
     H5Tinsert(compound, "x", 0, H5T_STD_I32LE);
     H5Tset_precision(int24, 24);
     H5Tenum_insert(truth, "TRUE", &(signed char){1});
-    H5Tset_fields(brain, 15, 7, 8, 0, 7);
-    H5Tset_size(brain, 2);
+    H5Tset_fields(tiny, 7, 2, 5, 0, 2);
+    H5Tset_size(tiny, 1);
     add_foreign(id, "string", H5Tcopy(H5T_C_S1), H5P_DEFAULT, NULL);
     add_foreign(id, "compound", compound, H5P_DEFAULT, NULL);
     add_foreign(id, "reference", H5Tcopy(H5T_STD_REF_OBJ), H5P_DEFAULT, NULL);
     add_foreign(id, "enum", truth, H5P_DEFAULT, NULL);
     add_foreign(id, "int24", int24, H5P_DEFAULT, NULL);
-    add_foreign(id, "bfloat16", brain, H5P_DEFAULT, NULL);
+    add_foreign(id, "float8", tiny, H5P_DEFAULT, NULL);
     add_foreign(id, "bitfield", H5Tcopy(H5T_STD_B8LE), H5P_DEFAULT, NULL);
     add_foreign(id, "external", H5Tcopy(H5T_STD_I32LE), external(), NULL);
     add_foreign(id, "virtual", H5Tcopy(H5T_STD_I32LE), virtual(), NULL);
