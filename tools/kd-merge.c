@@ -117,9 +117,8 @@ static const char notes[] =
     "  kd-merge -o merged teacher-a teacher-b\n"
     "  kd-merge -o merged <(kd-dump -o a ...) <(kd-dump -o b ...)\n"
     "  kd-merge --policy stacked --holdout 45000:50000 -o merged a b c\n"
-    "Shards that an earlier run finished are kept. leave-one-out makes a cache for "
-    "each\n"
-    "teacher, -o DIRECTORY/without-1 and so on.\n";
+    "Shards that an earlier run finished are kept. leave-one-out makes a cache for\n"
+    "each teacher, -o DIRECTORY/without-1 and so on.\n";
 
 int main(int argc, char **argv)
 {

@@ -250,10 +250,9 @@ static const struct kd_option options[] = {
     {0}};
 
 static const char notes[] =
-    "Bytes are exact; of rows of varying length (top-p, sampled) they are by the mean\n"
-    "length that the teacher was found to have. A cache of V views has paid for "
-    "itself\n"
-    "after V student epochs: so often a teacher in the loop would have run.\n"
+    "Bytes are exact; of rows of varying length (top-p, sampled) they are by the\n"
+    "mean length that the teacher was found to have. A cache of V views has paid\n"
+    "for itself after V student epochs: so often its teacher would have run.\n"
     "\n"
     "Examples:\n"
     "  kd-plan --samples 1281167 --classes 1000 --views 300 --encoding top-k -k 10\n"
