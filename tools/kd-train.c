@@ -12,6 +12,18 @@ static const char notes[] =
     "The directory keeps a checkpoint of every epoch: after an interruption the same\n"
     "command goes on.\n"
     "\n"
+    "The loss is hard * CE(labels) + soft * T^2 * distance(soft labels), the distance\n"
+    "KL(teacher || student) unless --distance, --direction or --reduction say else.\n"
+    "The mass that a sparse cache has not kept (its tails) is spread over the classes\n"
+    "not kept, or taken away by renormalising, or is one class, the bucket. Samples\n"
+    "that the cache lacks (its gaps) are an error, learn from their label alone, or\n"
+    "are skipped.\n"
+    "\n"
+    "With --holdout, a share of the samples or the ids A to B-1 are not trained on;\n"
+    "best.h5 is the network after the epoch that was best on them, and --patience\n"
+    "stops the run when none has been better for so many epochs. --shuffle block\n"
+    "keeps neighbours near, for caches larger than memory.\n"
+    "\n"
     "Examples:\n"
     "  kd-train --network resnet20 --data cifar100:train.bin --augment crop4,flip \\\n"
     "           -o teachers/a\n"
@@ -19,11 +31,15 @@ static const char notes[] =
     "  kd-merge -o merged a b c | kd-train --config recipe.yaml --labels - -o "
     "student\n";
 
+static bool dry_run;
+
 static enum kd_status run(struct kd_recipe *recipe, const struct kd_program *program)
 {
     char *model = NULL;
     enum kd_status status = kd_recipe_check(recipe, program);
 
+    if (status == KD_OK && dry_run)
+        return kd_train_rehearse(recipe, stdout);
     if (status == KD_OK && program->output == NULL)
         status = kd_fail(KD_EUSAGE, "say where the run shall live: -o DIRECTORY");
     if (status == KD_OK)
@@ -34,10 +50,28 @@ static enum kd_status run(struct kd_recipe *recipe, const struct kd_program *pro
     return status;
 }
 
+/* The recipe's options and the program's own. */
+static void list_options(struct kd_recipe *recipe,
+                         struct kd_option options[KD_RECIPE_OPTIONS + 1])
+{
+    size_t count = 0;
+
+    kd_recipe_options(recipe, options);
+    while (options[count].name != NULL)
+        count++;
+    options[count] = (struct kd_option){
+        .name = "dry-run",
+        .type = KD_OPTION_FLAG,
+        .value = &dry_run,
+        .help = "show the network and times, train nothing",
+    };
+    options[count + 1] = (struct kd_option){0};
+}
+
 int main(int argc, char **argv)
 {
     struct kd_recipe recipe;
-    struct kd_option options[KD_RECIPE_OPTIONS];
+    struct kd_option options[KD_RECIPE_OPTIONS + 1];
     struct kd_program program = {
         .name = "kd-train",
         .summary = "Trains a network and prints the path of the file that it is saved "
@@ -50,7 +84,7 @@ int main(int argc, char **argv)
     enum kd_status status;
 
     kd_recipe_init(&recipe);
-    kd_recipe_options(&recipe, options);
+    list_options(&recipe, options);
     status = kd_program_parse(&program, argc, argv);
     if (status == KD_OK && !program.done)
         status = run(&recipe, &program);

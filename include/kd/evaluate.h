@@ -30,6 +30,7 @@
 #define KD_EVALUATE_H
 
 #include "kd/json.h"
+#include "kd/soft.h"
 #include "kd/status.h"
 
 #include <stddef.h>
@@ -124,5 +125,47 @@ enum kd_status kd_evaluation_write(const struct kd_evaluation *evaluation,
 
 /* The same and the reliability tables, as one JSON object. */
 void kd_evaluation_json(const struct kd_evaluation *evaluation, struct kd_json *json);
+
+/*
+ * Comparisons: how far the soft labels of caches are from those of a reference, row by
+ * row, as an encoding makes them another. With r the reference's probabilities and q
+ * the cache's, in nats and as shares:
+ *
+ *     KL          sum_c r_c log(r_c / q_c), infinite where q lacks a class of r
+ *     variation   sum_c |r_c - q_c| / 2
+ *     agreement   [argmax r = argmax q]; among equals the lowest class counts
+ *
+ * Under the tail rule `bucket` the classes that a row of the cache has not kept are one
+ * class in both.
+ */
+struct kd_compare_options {
+    double temperature; /* of both; 0: the reference's own */
+    enum kd_tail tail;  /* of the caches' rows; the reference's are spread */
+};
+
+struct kd_comparison {
+    char *name; /* as it was given */
+    double temperature;
+    uint64_t rows, agreeing;
+    uint64_t bytes;   /* of the cache's shards */
+    double kl;        /* sum over rows */
+    double variation; /* sum over rows */
+    double worst_kl, worst_variation;
+};
+
+/* Compares every row of the caches `names` [count] with the same row of `reference`;
+ * lists [count], which the caller frees with kd_comparisons_free. KD_EDATA where one is
+ * not of the reference's dataset, classes and views, has a row that the reference
+ * lacks, or cannot be used at the temperature. */
+enum kd_status kd_compare(const char *reference, const char *const *names, size_t count,
+                          const struct kd_compare_options *options,
+                          struct kd_comparison **comparisons) KD_CHECKED;
+void kd_comparisons_free(struct kd_comparison *comparisons, size_t count);
+
+/* A table for people, a line a cache; one JSON object. */
+enum kd_status kd_comparisons_write(const struct kd_comparison *comparisons,
+                                    size_t count, FILE *to) KD_CHECKED;
+void kd_comparisons_json(const struct kd_comparison *comparisons, size_t count,
+                         struct kd_json *json);
 
 #endif

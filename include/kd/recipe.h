@@ -30,6 +30,7 @@
 #include "kd/optimizer.h"
 #include "kd/options.h"
 #include "kd/schedule.h"
+#include "kd/soft.h"
 #include "kd/status.h"
 #include "kd/view.h"
 #include "kd/yaml.h"
@@ -40,6 +41,23 @@
 /* Which view's soft labels a student learns from. */
 enum kd_labels_view { KD_LABELS_SAME_VIEW, KD_LABELS_CLEAN_VIEW };
 
+/* The order of an epoch: any of all, or the blocks of consecutive ids in any order and
+ * within a window of some blocks the samples in any order, so that a cache that is
+ * larger than memory is read in large pieces. */
+enum kd_shuffle { KD_SHUFFLE_FULL, KD_SHUFFLE_BLOCK };
+
+enum kd_optimizer_kind { KD_SGD, KD_ADAM, KD_ADAMW };
+
+/* By which samples the best epoch is chosen. */
+enum kd_select { KD_SELECT_HOLDOUT, KD_SELECT_TEST };
+
+/* The samples that are held out of the training data: a share of them, drawn by the
+ * seed, or ids; none where both are 0. */
+struct kd_holdout {
+    double share;
+    uint64_t first, end; /* ids first to end-1 */
+};
+
 struct kd_recipe {
     /* as parsed; strings and trees are the program's */
     struct kd_yaml *network;
@@ -48,18 +66,30 @@ struct kd_recipe {
     char *labels;    /* CACHE, or NULL */
     int labels_view; /* enum kd_labels_view */
     char *augment;   /* as kd_view_parse; NULL: the cache's, or none */
+    int tail;        /* enum kd_tail: what becomes of a sparse cache's tails */
+    bool verify;     /* each row of the soft labels when it is read */
     uint64_t epochs, batch, seed;
-    struct kd_sgd sgd;
+    int shuffle;                            /* enum kd_shuffle */
+    uint64_t shuffle_block, shuffle_window; /* samples, blocks */
+    char *hold_out;                         /* "0.1", "45000:50000", or NULL */
+    int select;                             /* enum kd_select */
+    uint64_t patience;   /* epochs without a better one to stop after; 0: all are run */
+    int optimizer;       /* enum kd_optimizer_kind */
+    struct kd_sgd sgd;   /* its decay is Adam's too */
+    struct kd_adam adam; /* completed by kd_recipe_check */
+    double clip;         /* the largest norm of all gradients together; 0: any */
+    double ema;          /* decay of the average of the weights; 0: none is kept */
     struct kd_schedule schedule;
     struct kd_yaml *milestones;
     struct kd_loss loss;
 
     /* set by kd_recipe_check */
     struct kd_arch arch;
+    struct kd_holdout holdout;
     char views[64]; /* kd_view_text of augment, "default" where it is NULL */
 };
 
-#define KD_RECIPE_OPTIONS 32
+#define KD_RECIPE_OPTIONS 64
 
 /* Fills in the defaults. */
 void kd_recipe_init(struct kd_recipe *recipe);
@@ -68,9 +98,10 @@ void kd_recipe_init(struct kd_recipe *recipe);
 void kd_recipe_options(struct kd_recipe *recipe,
                        struct kd_option options[KD_RECIPE_OPTIONS]);
 
-/* Checks what no single option can: KD_ERECIPE or KD_EUSAGE. Fills in `arch` and the
- * milestones. Without soft labels the loss is the cross-entropy, at weight 1 unless
- * `hard` was given. */
+/* Checks what no single option can: KD_ERECIPE or KD_EUSAGE. An option of another
+ * schedule, optimiser or shuffle is refused. Fills in `arch`, `adam`, `holdout` and the
+ * milestones; Adam's learning rate is 0.001 unless it was given. Without soft labels
+ * the loss is the cross-entropy, at weight 1 unless `hard` was given. */
 enum kd_status kd_recipe_check(struct kd_recipe *recipe,
                                const struct kd_program *program) KD_CHECKED;
 

@@ -3,6 +3,7 @@
  * Schedules: the learning rate of every step.
  *
  *     constant    lr
+ *     step        lr * gamma^k, k times `every` epochs passed
  *     multistep   lr * gamma^k, k milestones (in epochs) passed
  *     cosine      lr * (1 + cos(pi * t)) / 2, t the share of the run that is over,
  *                 counted from the end of the warm-up (Loshchilov and Hutter 2017)
@@ -16,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kd_schedule_kind { KD_CONSTANT, KD_MULTISTEP, KD_COSINE };
+enum kd_schedule_kind { KD_CONSTANT, KD_STEP, KD_MULTISTEP, KD_COSINE };
 extern const char *const kd_schedule_kinds[]; /* ended by NULL */
 
 #define KD_MAX_MILESTONES 32
@@ -26,6 +27,7 @@ struct kd_schedule {
     double lr;
     double warmup; /* epochs */
     double gamma;
+    uint64_t every;                         /* epochs, at least 1 */
     uint64_t milestones[KD_MAX_MILESTONES]; /* epochs since the start, ascending */
     size_t num_milestones;
 };

@@ -7,7 +7,10 @@
  *     recipe.txt      every value that decides the result, as it was resolved
  *     metrics.jsonl   one line an epoch; the same run gives the same bytes
  *     run.jsonl       the run's diary: starts, interruptions, seconds an epoch
- *     checkpoint.h5   everything that is needed to go on, after each epoch
+ *     checkpoint.h5   everything that is needed to go on, after each epoch, under a
+ *                     checksum
+ *     best.h5         the network after the best epoch so far, by the samples held out,
+ *                     or by the test set if the recipe says so; where there are any
  *     model.h5        the network, when the last epoch is done (kd/model.h)
  *
  * A run that was interrupted, in whatever way, goes on from its checkpoint and ends
@@ -16,7 +19,8 @@
  * soft labels were cached for, in turn, in an order that is a function of seed and e.
  * The samples that do not fill the last batch are left out of that epoch.
  *
- * Same recipe, same number of threads: same bits.
+ * While a step computes, another thread makes the next batch ready, unless there is
+ * but one compute thread. Same recipe, same number of threads: same bits.
  */
 #ifndef KD_TRAIN_H
 #define KD_TRAIN_H
@@ -24,10 +28,17 @@
 #include "kd/recipe.h"
 #include "kd/status.h"
 
+#include <stdio.h>
+
 /* Trains in `directory`, which is made, or goes on there; *model is the path of the
  * network, on the heap. KD_EINTERRUPTED after a signal; KD_EUSAGE where the directory
- * holds a run of another recipe, naming the first value that differs. */
+ * holds a cache, or a run of another recipe, naming the first value that differs. A run
+ * that is refused leaves no directory behind that was not there. */
 enum kd_status kd_train(const struct kd_recipe *recipe, const char *directory,
                         char **model) KD_CHECKED;
+
+/* Writes what a run would be, without beginning one: the network layer by layer, and
+ * the time of an epoch, from a few steps that are thrown away. */
+enum kd_status kd_train_rehearse(const struct kd_recipe *recipe, FILE *to) KD_CHECKED;
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "kd/file.h"
 #include "kd/h5.h"
+#include "kd/hash.h"
 #include "kd/memory.h"
 
 #include <math.h>
@@ -11,7 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FORMAT "kdcache-checkpoint"
+#define FORMAT  "kdcache-checkpoint"
+#define VERSION 2
 
 static char *path_of(const struct kd_run *run)
 {
@@ -28,21 +30,24 @@ static enum kd_status check_finite(const struct kd_h5 *file, const char *name,
     return KD_OK;
 }
 
-/* One parameter's velocity, to the file or from it. */
-static enum kd_status move_velocity(const struct kd_run *run, struct kd_h5 *file,
-                                    size_t index, bool save)
+/* -- values beside the weights ------------------------------------------------ */
+
+/* Values of one parameter, in its layout, to the file or from it. */
+static enum kd_status move_values(const struct kd_run *run, struct kd_h5 *file,
+                                  const char *group, size_t index, float *values,
+                                  bool save)
 {
     enum kd_status status = KD_EBUG;
     const struct kd_parameter *p = kd_graph_parameter(run->net->graph, index);
-    float *state = kd_optimizer_state(run->optimizer, index), *plain = NULL;
-    char *name = kd_format("velocity/%s", p->name);
+    char *name = kd_format("%s/%s", group, p->name);
     const uint64_t shape[1] = {p->count};
     struct kd_array_info info;
+    float *plain = NULL;
 
     KD_TRY(name != NULL ? KD_OK : KD_EMEMORY);
     KD_TRY(KD_NEW(plain, p->count));
     if (save) {
-        kd_parameter_get(p, state, plain);
+        kd_parameter_get(p, values, plain);
         KD_TRY(kd_h5_write(file, name, KD_F32, 1, shape, plain, NULL));
     } else {
         KD_TRY(kd_h5_info(file, name, &info));
@@ -53,7 +58,7 @@ static enum kd_status move_velocity(const struct kd_run *run, struct kd_h5 *file
         }
         KD_TRY(kd_h5_read(file, name, &info, plain));
         KD_TRY(check_finite(file, name, plain, p->count));
-        kd_parameter_set(p, plain, state);
+        kd_parameter_set(p, plain, values);
     }
     status = KD_OK;
 out:
@@ -62,31 +67,140 @@ out:
     return status;
 }
 
-static enum kd_status move_velocities(const struct kd_run *run, struct kd_h5 *file,
-                                      bool save)
+/* The optimiser's moments of one parameter. */
+static enum kd_status move_moments(const struct kd_run *run, struct kd_h5 *file,
+                                   size_t index, bool save)
 {
-    for (size_t i = 0; i < kd_graph_num_parameters(run->net->graph); i++) {
-        if (kd_optimizer_state(run->optimizer, i) == NULL)
-            continue;
-        const enum kd_status status = move_velocity(run, file, i, save);
+    static const char *const groups[] = {"moments/1", "moments/2"};
+
+    for (size_t m = 0; m < kd_optimizer_moments(run->optimizer); m++) {
+        float *moment = kd_optimizer_moment(run->optimizer, index, m);
+        enum kd_status status = KD_OK;
+        if (moment != NULL)
+            status = move_values(run, file, groups[m], index, moment, save);
         if (status != KD_OK)
             return status;
     }
     return KD_OK;
 }
 
+static enum kd_status move_all_values(const struct kd_run *run, struct kd_h5 *file,
+                                      bool save)
+{
+    enum kd_status status = KD_EBUG;
+
+    for (size_t i = 0; i < kd_graph_num_parameters(run->net->graph); i++) {
+        KD_TRY(move_moments(run, file, i, save));
+        if (run->average != NULL)
+            KD_TRY(move_values(run, file, "average", i, run->average[i], save));
+    }
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* -- the checksum ------------------------------------------------------------- */
+
+struct summing {
+    struct kd_h5 *file;
+    struct kd_hash *hash;
+};
+
+static enum kd_status add_array(void *context, const char *name)
+{
+    enum kd_status status = KD_EBUG;
+    const struct summing *s = context;
+    struct kd_array_info info;
+    uint8_t *bytes = NULL;
+
+    KD_TRY(kd_h5_info(s->file, name, &info));
+    KD_TRY(KD_NEW(bytes, (size_t)info.bytes));
+    KD_TRY(kd_h5_read(s->file, name, &info, bytes));
+    kd_hash_add_string(s->hash, name);
+    kd_hash_add_u64(s->hash, info.bytes);
+    kd_hash_add(s->hash, bytes, (size_t)info.bytes);
+    status = KD_OK;
+out:
+    free(bytes);
+    return status;
+}
+
+static enum kd_status add_number(const struct summing *s, const char *name)
+{
+    double value = 0;
+    const enum kd_status status = kd_h5_get_f64(s->file, name, &value);
+
+    kd_hash_add_string(s->hash, name);
+    kd_hash_add(s->hash, &value, sizeof value);
+    return status;
+}
+
+/* XXH3-128 of every array and attribute that is read again. */
+static enum kd_status sum_up(struct kd_h5 *file, struct kd_digest *digest)
+{
+    enum kd_status status = KD_EBUG;
+    struct summing s = {file, NULL};
+    char *recipe = NULL;
+
+    KD_TRY(kd_hash_new(&s.hash));
+    KD_TRY(kd_h5_get_string(file, "recipe", &recipe));
+    kd_hash_add_string(s.hash, recipe);
+    KD_TRY(add_number(&s, "epoch"));
+    KD_TRY(add_number(&s, "optimizer_steps"));
+    KD_TRY(add_number(&s, "best_epoch"));
+    KD_TRY(add_number(&s, "best_accuracy"));
+    KD_TRY(add_number(&s, "best_nll"));
+    KD_TRY(kd_h5_each(file, add_array, &s));
+    kd_hash_digest(s.hash, digest);
+    status = KD_OK;
+out:
+    kd_hash_free(s.hash);
+    free(recipe);
+    return status;
+}
+
+static enum kd_status check_sum(struct kd_h5 *file)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_digest digest;
+    char *kept = NULL;
+
+    KD_TRY(kd_h5_get_string(file, "check", &kept));
+    KD_TRY(sum_up(file, &digest));
+    if (strcmp(kept, digest.hex) != 0) {
+        status = kd_fail(KD_EDATA,
+                         "%s: damaged: its checksum is another: remove the run's "
+                         "directory and begin again",
+                         kd_h5_path(file));
+        goto out;
+    }
+    status = KD_OK;
+out:
+    free(kept);
+    return status;
+}
+
+/* -- writing ------------------------------------------------------------------ */
+
 static enum kd_status write_all(const struct kd_run *run, struct kd_h5 *file)
 {
     enum kd_status status = KD_EBUG;
     const uint64_t shape[1] = {run->metrics_size};
+    struct kd_digest digest;
 
     KD_TRY(kd_h5_set_string(file, "format", FORMAT));
-    KD_TRY(kd_h5_set_u64(file, "format_version", 1));
+    KD_TRY(kd_h5_set_u64(file, "format_version", VERSION));
     KD_TRY(kd_h5_set_string(file, "recipe", run->text));
     KD_TRY(kd_h5_set_u64(file, "epoch", run->epoch));
+    KD_TRY(kd_h5_set_u64(file, "optimizer_steps", kd_optimizer_steps(run->optimizer)));
+    KD_TRY(kd_h5_set_u64(file, "best_epoch", run->best.epoch));
+    KD_TRY(kd_h5_set_f64(file, "best_accuracy", run->best.accuracy));
+    KD_TRY(kd_h5_set_f64(file, "best_nll", run->best.nll));
     KD_TRY(kd_h5_write(file, "metrics", KD_U8, 1, shape, run->metrics, NULL));
     KD_TRY(kd_model_write_parameters(file, "state_dict", run->net->graph));
-    KD_TRY(move_velocities(run, file, true));
+    KD_TRY(move_all_values(run, file, true));
+    KD_TRY(sum_up(file, &digest));
+    KD_TRY(kd_h5_set_string(file, "check", digest.hex));
     status = KD_OK;
 out:
     return status;
@@ -131,6 +245,8 @@ out:
     free(path);
     return status;
 }
+
+/* -- reading ------------------------------------------------------------------ */
 
 /* The first line in which two texts differ, cut out of them in place. */
 static void first_difference(char **a, char **b)
@@ -198,18 +314,25 @@ out:
 static enum kd_status read_all(struct kd_run *run, struct kd_h5 *file)
 {
     enum kd_status status = KD_EBUG;
+    uint64_t steps = 0;
 
-    KD_TRY(kd_h5_expect_format(file, FORMAT, 1, "a checkpoint"));
+    KD_TRY(kd_h5_expect_format(file, FORMAT, VERSION, "a checkpoint of this version"));
     KD_TRY(check_recipe(run, file));
+    KD_TRY(check_sum(file));
     KD_TRY(kd_h5_get_u64(file, "epoch", &run->epoch));
-    if (run->epoch > run->recipe->epochs) {
+    KD_TRY(kd_h5_get_u64(file, "optimizer_steps", &steps));
+    kd_optimizer_set_steps(run->optimizer, steps);
+    KD_TRY(kd_h5_get_u64(file, "best_epoch", &run->best.epoch));
+    KD_TRY(kd_h5_get_f64(file, "best_accuracy", &run->best.accuracy));
+    KD_TRY(kd_h5_get_f64(file, "best_nll", &run->best.nll));
+    if (run->epoch > run->recipe->epochs || run->best.epoch > run->epoch) {
         status = kd_fail(KD_EDATA, "%s: damaged: it is of epoch %llu", kd_h5_path(file),
                          (unsigned long long)run->epoch);
         goto out;
     }
     KD_TRY(read_metrics(run, file));
     KD_TRY(kd_model_read_parameters(file, "state_dict", run->net->graph));
-    KD_TRY(move_velocities(run, file, false));
+    KD_TRY(move_all_values(run, file, false));
     status = KD_OK;
 out:
     return status;

@@ -52,24 +52,34 @@ static void write_metrics(struct kd_json *json, const struct kd_run *run,
                     (double)e->sums.right / (double)e->sums.labelled);
     }
     if (run->labels != NULL)
-        kd_json_f64(json, "soft_loss", e->sums.soft / rows);
-    if (e->tested > 0) {
-        kd_json_f64(json, "test_accuracy", e->test_accuracy);
-        kd_json_f64(json, "test_nll", e->test_nll);
+        kd_json_f64(json, "soft_loss", e->sums.soft / (double)e->sums.softened);
+    if (run->recipe->loss.missing != KD_MISSING_ERROR) {
+        kd_json_u64(json, "rows", e->sums.rows);
+        kd_json_u64(json, "soft_rows", e->sums.softened);
+    }
+    if (e->holdout.samples > 0) {
+        kd_json_f64(json, "holdout_accuracy", e->holdout.accuracy);
+        kd_json_f64(json, "holdout_nll", e->holdout.nll);
+    }
+    if (e->test.samples > 0) {
+        kd_json_f64(json, "test_accuracy", e->test.accuracy);
+        kd_json_f64(json, "test_nll", e->test.nll);
     }
     kd_json_end(json);
 }
 
 static void tell(const struct kd_run *run, const struct kd_epoch *e)
 {
-    char tested[64] = "";
+    char held[64] = "", tested[64] = "";
 
-    if (e->tested > 0)
+    if (e->holdout.samples > 0)
+        snprintf(held, sizeof held, ", held out %.2f %%", 100 * e->holdout.accuracy);
+    if (e->test.samples > 0)
         snprintf(tested, sizeof tested, ", test accuracy %.2f %%",
-                 100 * e->test_accuracy);
-    kd_log(KD_LOG_INFO, "epoch %llu of %llu: loss %.4f%s, %.1f s, %.0f samples/s",
+                 100 * e->test.accuracy);
+    kd_log(KD_LOG_INFO, "epoch %llu of %llu: loss %.4f%s%s, %.1f s, %.0f samples/s",
            (unsigned long long)run->epoch, (unsigned long long)run->recipe->epochs,
-           e->sums.total / (double)e->sums.rows, tested, e->seconds,
+           e->sums.total / (double)e->sums.rows, held, tested, e->seconds,
            (double)e->sums.rows / e->seconds);
 }
 

@@ -1,119 +1,34 @@
 /* SPDX-License-Identifier: MIT */
-/* Losses of a batch and their gradients, in double within a row. */
-#include "kd/loss.h"
+/* Losses of a batch: which rows count for what, and their sums. */
+#include "distill/loss_internal.h"
+
+#include "kd/memory.h"
+#include "kd/thread.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* So many values are worth a thread. */
+#define GRAIN_VALUES 32768
 
 const char *const kd_loss_kinds[] = {"kl", "ce", "mse", NULL};
 const char *const kd_directions[] = {"forward", "reverse", NULL};
 const char *const kd_reductions[] = {"batchmean", "elemmean", NULL};
-
-static double largest(const float *z, size_t classes)
-{
-    double max = z[0];
-
-    for (size_t c = 1; c < classes; c++)
-        if (z[c] > max)
-            max = z[c];
-    return max;
-}
-
-/* log sum exp(z / T) */
-static double log_sum_exp(const float *z, size_t classes, double temperature)
-{
-    const double max = largest(z, classes);
-    double sum = 0;
-
-    for (size_t c = 0; c < classes; c++)
-        sum += exp((z[c] - max) / temperature);
-    return max / temperature + log(sum);
-}
+const char *const kd_missing_names[] = {"error", "hard-label", "skip", NULL};
 
 double kd_softmax(const float *z, size_t classes, double temperature, float *p)
 {
-    const double norm = log_sum_exp(z, classes, temperature);
+    double max = (double)z[0], sum = 0;
 
+    for (size_t c = 1; c < classes; c++)
+        max = fmax(max, (double)z[c]);
     for (size_t c = 0; c < classes; c++)
-        p[c] = (float)exp(z[c] / temperature - norm);
+        sum += exp(((double)z[c] - max) / temperature);
+    const double norm = max / temperature + log(sum);
+    for (size_t c = 0; c < classes; c++)
+        p[c] = (float)exp((double)z[c] / temperature - norm);
     return norm;
-}
-
-/* Adds weight * d CE / dz to g; returns CE. */
-static double hard_row(const float *z, size_t classes, size_t label, double weight,
-                       float *g)
-{
-    const double norm = log_sum_exp(z, classes, 1);
-
-    for (size_t c = 0; c < classes; c++) {
-        const double p = exp(z[c] - norm);
-        g[c] += (float)(weight * (p - (c == label ? 1 : 0)));
-    }
-    return norm - z[label];
-}
-
-/* log(q) where q is a probability that may have been rounded to 0. */
-static double log_of(double q)
-{
-    return log(q > 1e-38 ? q : 1e-38);
-}
-
-static double forward_row(const struct kd_loss *loss, const float *z, const float *q,
-                          size_t classes, double weight, float *g)
-{
-    const double t = loss->temperature, norm = log_sum_exp(z, classes, t);
-    double sum = 0, mass = 0;
-
-    for (size_t c = 0; c < classes; c++)
-        mass += q[c];
-    for (size_t c = 0; c < classes; c++) {
-        const double log_p = z[c] / t - norm;
-        g[c] += (float)(weight / t * (mass * exp(log_p) - q[c]));
-        sum -= q[c] * log_p;
-        if (loss->kind == KD_LOSS_KL && q[c] > 0)
-            sum += q[c] * log(q[c]);
-    }
-    return sum;
-}
-
-static double reverse_row(const struct kd_loss *loss, const float *z, const float *q,
-                          size_t classes, double weight, float *g)
-{
-    const double t = loss->temperature, norm = log_sum_exp(z, classes, t);
-    double sum = 0;
-
-    for (size_t c = 0; c < classes; c++) {
-        const double log_p = z[c] / t - norm;
-        sum += exp(log_p) * (log_p - log_of(q[c]));
-    }
-    for (size_t c = 0; c < classes; c++) {
-        const double log_p = z[c] / t - norm;
-        g[c] += (float)(weight / t * exp(log_p) * (log_p - log_of(q[c]) - sum));
-    }
-    return sum;
-}
-
-static double mse_row(const float *z, const float *u, size_t classes, double weight,
-                      float *g)
-{
-    double sum = 0;
-
-    for (size_t c = 0; c < classes; c++) {
-        const double d = (double)z[c] - u[c];
-        g[c] += (float)(weight * 2 * d / (double)classes);
-        sum += d * d;
-    }
-    return sum / (double)classes;
-}
-
-static double soft_row(const struct kd_loss *loss, const float *z, const float *q,
-                       size_t classes, double weight, float *g)
-{
-    if (loss->kind == KD_LOSS_MSE)
-        return mse_row(z, q, classes, weight, g);
-    if (loss->kind == KD_LOSS_KL && loss->direction == KD_REVERSE)
-        return reverse_row(loss, z, q, classes, weight, g);
-    return forward_row(loss, z, q, classes, weight, g);
 }
 
 /* What stands before D in the loss of one row. */
@@ -130,6 +45,32 @@ static double soft_scale(const struct kd_loss *loss, size_t classes)
     return scale;
 }
 
+/* -- one row ---------------------------------------------------------------- */
+
+/* How a row is trained. */
+enum part { NOTHING, HARD_ALONE, AS_WEIGHTED };
+
+struct batch {
+    const struct kd_loss *loss;
+    const struct kd_targets *targets;
+    size_t classes;
+    const float *logits;
+    float *gradient;
+    double scale;              /* soft_scale */
+    double share;              /* of one row in the mean */
+    struct kd_loss_sums *rows; /* [rows] what each adds to the sums */
+};
+
+static enum part part_of(const struct kd_loss *loss, const struct kd_targets *targets,
+                         size_t r)
+{
+    if (targets->soft == NULL || targets->found == NULL || targets->found[r])
+        return AS_WEIGHTED;
+    if (loss->missing == KD_MISSING_HARD_LABEL && targets->label[r] >= 0)
+        return HARD_ALONE;
+    return NOTHING;
+}
+
 /* Of equal logits the first one is the answer; a NaN answers nothing. */
 static bool is_right(const float *z, size_t classes, size_t label)
 {
@@ -139,28 +80,109 @@ static bool is_right(const float *z, size_t classes, size_t label)
     return true;
 }
 
-void kd_loss_batch(const struct kd_loss *loss, size_t rows, size_t classes,
-                   const float *logits, const int32_t *label, const float *soft,
-                   float *gradient, struct kd_loss_sums *sums)
+/* Which labels, and how much of each; a mixed sample needs both to have any. */
+static void choose_labels(const struct kd_targets *t, size_t r, struct kd_loss_row *row)
 {
-    const double scale = soft_scale(loss, classes), share = 1.0 / (double)rows;
-
-    memset(gradient, 0, rows * classes * sizeof *gradient);
-    for (size_t r = 0; r < rows; r++) {
-        const float *z = logits + r * classes;
-        float *g = gradient + r * classes;
-        double hard = 0, distance = 0;
-        if (label[r] >= 0) {
-            hard = hard_row(z, classes, (size_t)label[r], loss->hard * share, g);
-            sums->labelled++;
-            sums->right += is_right(z, classes, (size_t)label[r]);
-        }
-        if (soft != NULL && loss->soft > 0)
-            distance = scale * soft_row(loss, z, soft + r * classes, classes,
-                                        loss->soft * scale * share, g);
-        sums->hard += hard;
-        sums->soft += distance;
-        sums->total += loss->hard * hard + loss->soft * distance;
-        sums->rows++;
+    row->label[0] = t->label[r];
+    row->label[1] = -1;
+    row->label_share[0] = 1;
+    row->label_share[1] = 0;
+    if (t->partner == NULL || t->ratio[r] >= 1 || row->label[0] < 0)
+        return;
+    if (t->partner[r] < 0) {
+        row->label[0] = -1;
+        return;
     }
+    row->label[1] = t->partner[r];
+    row->label_share[0] = (double)t->ratio[r];
+    row->label_share[1] = 1 - (double)t->ratio[r];
+}
+
+static void run_row(const struct batch *b, size_t r, float *scratch)
+{
+    const enum part part = part_of(b->loss, b->targets, r);
+    const bool soft =
+        part == AS_WEIGHTED && b->targets->soft != NULL && b->loss->soft > 0;
+    const double weight = b->loss->hard + (part == HARD_ALONE ? b->loss->soft : 0);
+    struct kd_loss_sums *sums = &b->rows[r];
+    struct kd_loss_values values = {0};
+    struct kd_loss_row row = {
+        .loss = b->loss,
+        .classes = b->classes,
+        .z = b->logits + r * b->classes,
+        .q = soft ? b->targets->soft + r * b->classes : NULL,
+        .tail = soft && b->targets->tail != NULL ? (double)b->targets->tail[r] : 0,
+        .hard = weight * b->share,
+        .soft = b->loss->soft * b->scale * b->share,
+        .g = b->gradient + r * b->classes,
+        .scratch = scratch,
+    };
+
+    if (part == NOTHING) {
+        memset(row.g, 0, b->classes * sizeof *row.g);
+        return;
+    }
+    choose_labels(b->targets, r, &row);
+    kd_loss_run_row(&row, &values);
+    sums->rows = 1;
+    sums->hard = values.hard;
+    sums->soft = b->scale * values.soft;
+    sums->total = weight * sums->hard + b->loss->soft * sums->soft;
+    sums->softened = soft;
+    if (row.label[0] >= 0) {
+        const size_t larger = row.label_share[1] > row.label_share[0];
+        sums->labelled = 1;
+        sums->right = is_right(row.z, b->classes, (size_t)row.label[larger]);
+    }
+}
+
+static enum kd_status run_rows(void *context, size_t begin, size_t end)
+{
+    const struct batch *b = context;
+    float *scratch = NULL;
+    const enum kd_status status = KD_NEW(scratch, 2 * kd_loss_scratch(b->classes));
+
+    for (size_t r = begin; r < end && status == KD_OK; r++)
+        run_row(b, r, scratch);
+    free(scratch);
+    return status;
+}
+
+/* -- a batch ---------------------------------------------------------------- */
+
+static void add_row(struct kd_loss_sums *sums, const struct kd_loss_sums *row)
+{
+    sums->hard += row->hard;
+    sums->soft += row->soft;
+    sums->total += row->total;
+    sums->rows += row->rows;
+    sums->labelled += row->labelled;
+    sums->softened += row->softened;
+    sums->right += row->right;
+}
+
+enum kd_status kd_loss_batch(const struct kd_loss *loss, size_t rows, size_t classes,
+                             const float *logits, const struct kd_targets *targets,
+                             float *gradient, struct kd_loss_sums *sums)
+{
+    enum kd_status status = KD_EBUG;
+    struct batch b = {.loss = loss,
+                      .targets = targets,
+                      .classes = classes,
+                      .logits = logits,
+                      .gradient = gradient,
+                      .scale = soft_scale(loss, classes)};
+    size_t counting = 0;
+
+    for (size_t r = 0; r < rows; r++)
+        counting += part_of(loss, targets, r) != NOTHING;
+    b.share = counting > 0 ? 1.0 / (double)counting : 0;
+    KD_TRY(KD_NEW(b.rows, rows));
+    KD_TRY(kd_parallel(rows, GRAIN_VALUES / classes + 1, run_rows, &b));
+    for (size_t r = 0; r < rows; r++)
+        add_row(sums, &b.rows[r]);
+    status = KD_OK;
+out:
+    free(b.rows);
+    return status;
 }

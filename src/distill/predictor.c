@@ -202,7 +202,7 @@ static enum kd_status read_network(struct kd_predictor *p,
         batch->size = count - at < batch->capacity ? count - at : batch->capacity;
         memcpy(batch->id, ids + at, batch->size * sizeof *ids);
         memcpy(batch->view, views + at, batch->size * sizeof *views);
-        KD_TRY(kd_batch_fill(batch, p->data, spec, &facts->normalize));
+        KD_TRY(kd_batch_fill(batch, p->data, spec, &facts->input.normalize));
         KD_TRY(kd_teacher_run(p->teacher, batch->input, batch->size,
                               logits + at * p->num_classes));
     }

@@ -3,39 +3,74 @@
 #include "distill/run_internal.h"
 
 #include "kd/memory.h"
+#include "kd/thread.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define TEST_BATCH 256
+#define MEASURE_BATCH 256
 
-/* With cached soft labels the student sees what the teacher saw. */
-static enum kd_status choose_views(struct kd_run *run)
+/* -- views ------------------------------------------------------------------ */
+
+/* What is held out must not be seen in mixtures either: where the rest is in one piece,
+ * that is what partners are taken from, unless the recipe or the cache says whence. */
+static enum kd_status settle_partners(struct kd_run *run)
 {
-    const struct kd_recipe *r = run->recipe;
-    const char *augment = r->augment;
-    uint64_t seed = r->seed;
+    const struct kd_order *o = &run->order;
+    const uint64_t first = kd_dataset_facts(run->data)->first;
+    struct kd_view_spec *v = &run->views;
+
+    if (kd_view_mixes(v) && v->to == 0 && o->kept != NULL &&
+        o->kept[o->count - 1] - o->kept[0] + 1 == o->count) {
+        v->from = first + o->kept[0];
+        v->to = first + o->kept[o->count - 1] + 1;
+    }
+    const enum kd_status status = kd_view_settle(v, kd_dataset_facts(run->data));
+    for (uint32_t i = 0; status == KD_OK && kd_view_mixes(v) && i < o->num_held; i++)
+        if (first + o->held[i] >= v->from && first + o->held[i] < v->to)
+            return kd_fail(KD_EUSAGE,
+                           "augment: sample %llu is held out, but might be mixed into "
+                           "others: hold out the first or last ids (--holdout A:B)",
+                           (unsigned long long)first + o->held[i]);
+    return status;
+}
+
+/* The student sees what the teacher saw. */
+static enum kd_status check_cached_views(const struct kd_run *run)
+{
+    const char *cached = kd_labels_identity(run->labels)->augment;
     char text[64];
 
-    if (run->labels != NULL && r->labels_view == KD_LABELS_SAME_VIEW) {
-        const struct kd_identity *id = kd_labels_identity(run->labels);
-        seed = id->seed;
-        if (augment == NULL)
-            augment = id->augment;
-    }
-    const enum kd_status status =
-        kd_view_parse(augment != NULL ? augment : "none", seed, &run->views);
-    if (status != KD_OK || run->labels == NULL || r->labels_view != KD_LABELS_SAME_VIEW)
-        return status;
     kd_view_text(&run->views, text);
-    if (strcmp(text, kd_labels_identity(run->labels)->augment) != 0)
-        return kd_fail(KD_EUSAGE,
-                       "%s: its views are '%s', the recipe's augmentation is '%s': the "
-                       "student would not see the teacher's pixels; leave augment out, "
-                       "dump again, or set labels-view: clean",
-                       r->labels, kd_labels_identity(run->labels)->augment, text);
-    return KD_OK;
+    if (strcmp(text, cached) == 0)
+        return KD_OK;
+    return kd_fail(KD_EUSAGE,
+                   "%s: its views are '%s', the recipe's augmentation is '%s': the "
+                   "student would not see the teacher's pixels; leave augment out, "
+                   "dump again, or set labels-view: clean",
+                   run->recipe->labels, cached, text);
 }
+
+static enum kd_status choose_views(struct kd_run *run)
+{
+    enum kd_status status = KD_EBUG;
+    const struct kd_recipe *r = run->recipe;
+    const bool cached = run->labels != NULL && r->labels_view == KD_LABELS_SAME_VIEW;
+    const struct kd_identity *id = cached ? kd_labels_identity(run->labels) : NULL;
+    const char *augment = r->augment;
+
+    if (augment == NULL)
+        augment = cached ? id->augment : "none";
+    KD_TRY(kd_view_parse(augment, cached ? id->seed : r->seed, &run->views));
+    KD_TRY(settle_partners(run));
+    if (cached)
+        KD_TRY(check_cached_views(run));
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* -- inputs ----------------------------------------------------------------- */
 
 static enum kd_status open_inputs(struct kd_run *run)
 {
@@ -49,12 +84,14 @@ static enum kd_status open_inputs(struct kd_run *run)
         const struct kd_labels_want want = {
             .data = kd_dataset_facts(run->data),
             .temperature = r->loss.temperature,
+            .tail = (enum kd_tail)r->tail,
+            .missing = (enum kd_missing)r->loss.missing,
+            .unverified = !r->verify,
             .logits = r->loss.kind == KD_LOSS_MSE,
             .clean_view = r->labels_view == KD_LABELS_CLEAN_VIEW,
         };
         KD_TRY(kd_labels_open(r->labels, &want, &run->labels));
     }
-    KD_TRY(choose_views(run));
     status = KD_OK;
 out:
     return status;
@@ -66,20 +103,12 @@ static size_t num_classes(const struct kd_run *run)
                                : kd_dataset_facts(run->data)->num_classes;
 }
 
-static enum kd_status check_inputs(struct kd_run *run)
+static enum kd_status check_inputs(const struct kd_run *run)
 {
     const struct kd_dataset_facts *data = kd_dataset_facts(run->data);
     const struct kd_dataset_facts *test =
         run->test != NULL ? kd_dataset_facts(run->test) : NULL;
 
-    run->samples = data->end - data->first;
-    run->steps = run->samples / run->recipe->batch;
-    if (run->samples > UINT32_MAX)
-        return kd_fail(KD_EDATA, "%s: has more than 2^32 samples", data->name);
-    if (run->steps == 0)
-        return kd_fail(KD_EUSAGE, "%s: has %llu samples, fewer than a batch of %llu",
-                       data->name, (unsigned long long)run->samples,
-                       (unsigned long long)run->recipe->batch);
     if (num_classes(run) < 2)
         return kd_fail(KD_EDATA, "%s: has fewer than two classes", data->name);
     if (run->recipe->loss.hard > 0 && data->num_classes == 0)
@@ -87,10 +116,31 @@ static enum kd_status check_inputs(struct kd_run *run)
                        "%s: has no labels: set loss.hard to 0 to learn from "
                        "soft labels alone",
                        data->name);
+    if (run->recipe->hold_out != NULL && data->num_classes == 0)
+        return kd_fail(KD_EDATA, "%s: has no labels to judge what is held out by",
+                       data->name);
     if (test != NULL && (memcmp(&test->shape, &data->shape, sizeof test->shape) != 0 ||
                          test->num_classes > num_classes(run)))
         return kd_fail(KD_EDATA, "%s: its samples or classes are not those of %s",
                        test->name, data->name);
+    return KD_OK;
+}
+
+static enum kd_status choose_samples(struct kd_run *run)
+{
+    const struct kd_dataset_facts *data = kd_dataset_facts(run->data);
+    const enum kd_status status =
+        kd_order_init(&run->order, run->recipe, data->first, data->end - data->first);
+
+    if (status != KD_OK) {
+        kd_error_prefix("%s", data->name);
+        return status;
+    }
+    run->steps = run->order.count / run->recipe->batch;
+    if (run->steps == 0)
+        return kd_fail(KD_EUSAGE, "%s: has %lu samples, fewer than a batch of %llu",
+                       data->name, (unsigned long)run->order.count,
+                       (unsigned long long)run->recipe->batch);
     return KD_OK;
 }
 
@@ -123,6 +173,8 @@ out:
     return status;
 }
 
+/* -- networks and buffers ---------------------------------------------------- */
+
 static enum kd_status build(struct kd_run *run)
 {
     const struct kd_recipe *r = run->recipe;
@@ -134,18 +186,32 @@ static enum kd_status build(struct kd_run *run)
 
     KD_TRY(kd_network_build(&r->arch, &sizes, (size_t)r->batch, true, &run->net));
     KD_TRY(kd_graph_initialise(run->net->graph, r->seed));
-    KD_TRY(kd_optimizer_new(run->net->graph, &r->sgd, &run->optimizer));
-    KD_TRY(kd_batch_init(&run->batch, run->data, (size_t)r->batch));
-    if (run->test != NULL) {
-        KD_TRY(kd_network_build(&r->arch, &sizes, TEST_BATCH, false, &run->measured));
-        KD_TRY(kd_batch_init(&run->test_batch, run->test, TEST_BATCH));
-    }
+    KD_TRY(kd_average_init(run));
+    if (r->optimizer == KD_SGD)
+        KD_TRY(kd_optimizer_new(run->net->graph, &r->sgd, &run->optimizer));
+    else
+        KD_TRY(kd_optimizer_new_adam(run->net->graph, &r->adam, &run->optimizer));
+    if (run->test != NULL || run->order.num_held > 0)
+        KD_TRY(
+            kd_network_build(&r->arch, &sizes, MEASURE_BATCH, false, &run->measured));
     KD_TRY(kd_normalize_measure(run->data, &run->normalize));
-    KD_TRY(KD_NEW(run->order, (size_t)run->samples));
     KD_TRY(KD_NEW(run->logits, logits));
     KD_TRY(KD_NEW(run->gradient, logits));
-    if (run->labels != NULL)
-        KD_TRY(KD_NEW(run->soft, logits));
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* With one compute thread there is no other. */
+static enum kd_status build_feeds(struct kd_run *run)
+{
+    const struct kd_loader_spec spec = {
+        kd_feed_fill, run, {&run->feed[0], &run->feed[1]}, kd_threads() > 1};
+    enum kd_status status = KD_EBUG;
+
+    KD_TRY(kd_feed_init(&run->feed[0], run));
+    KD_TRY(kd_feed_init(&run->feed[1], run));
+    KD_TRY(kd_loader_open(&spec, &run->loader));
     status = KD_OK;
 out:
     return status;
@@ -153,18 +219,19 @@ out:
 
 void kd_run_close(struct kd_run *run)
 {
+    kd_loader_close(run->loader);
+    kd_feed_clear(&run->feed[0]);
+    kd_feed_clear(&run->feed[1]);
     kd_optimizer_free(run->optimizer);
+    kd_average_clear(run);
     kd_network_free(run->net);
     kd_network_free(run->measured);
-    kd_batch_clear(&run->batch);
-    kd_batch_clear(&run->test_batch);
+    kd_order_clear(&run->order);
     kd_labels_close(run->labels);
     kd_dataset_close(run->data);
     kd_dataset_close(run->test);
-    free(run->order);
     free(run->logits);
     free(run->gradient);
-    free(run->soft);
     free(run->metrics);
     free(run->text);
 }
@@ -175,9 +242,21 @@ enum kd_status kd_run_open(struct kd_run *run)
 
     KD_TRY(open_inputs(run));
     KD_TRY(check_inputs(run));
+    KD_TRY(choose_samples(run));
+    KD_TRY(choose_views(run));
     KD_TRY(describe(run));
     KD_TRY(build(run));
+    KD_TRY(build_feeds(run));
     status = KD_OK;
 out:
     return status;
+}
+
+bool kd_run_finished(const struct kd_run *run)
+{
+    const uint64_t patience = run->recipe->patience;
+
+    return run->epoch >= run->recipe->epochs ||
+           (patience > 0 && run->best.epoch > 0 &&
+            run->epoch - run->best.epoch >= patience);
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A training run: what the loop, its checkpoints, its measurements and its diary
- * share.
+ * A training run: what the loop, its loader, its checkpoints, its measurements and its
+ * diary share.
  */
 #ifndef KD_RUN_INTERNAL_H
 #define KD_RUN_INTERNAL_H
+
+#include "distill/loader_internal.h"
+#include "distill/order_internal.h"
 
 #include "kd/batch.h"
 #include "kd/dataset.h"
@@ -15,6 +18,18 @@
 
 #include <stdio.h>
 
+/* What a step needs of the data: made ready by the loader. */
+struct kd_feed {
+    struct kd_batch batch;
+    struct kd_soft soft; /* p NULL without labels; found NULL where none may lack */
+};
+
+/* How good the network was, by the samples that it is judged by. */
+struct kd_judgement {
+    uint64_t epoch; /* 0: not yet */
+    double accuracy, nll;
+};
+
 struct kd_run {
     const struct kd_recipe *recipe;
     const char *directory;
@@ -24,21 +39,28 @@ struct kd_run {
     struct kd_labels *labels;       /* NULL if there are none */
     struct kd_view_spec views;
     struct kd_normalize normalize;
-    struct kd_batch batch;
+    struct kd_order order;
+    struct kd_feed feed[2];
+    struct kd_loader *loader; /* NULL until the first epoch */
 
     struct kd_network *net;
-    struct kd_network *measured; /* the same for inference; NULL without test */
-    struct kd_batch test_batch;
+    struct kd_network *measured; /* the same for inference; NULL: nothing is measured */
     struct kd_optimizer *optimizer;
-    uint32_t *order; /* [samples] of the epoch */
+    float **average; /* [parameters] of the weights, in their layout; NULL: none */
     float *logits;   /* [batch][classes] */
     float *gradient; /* [batch][classes] */
-    float *soft;     /* [batch][classes], NULL without labels */
 
-    uint64_t samples, steps; /* of an epoch */
-    uint64_t epoch;          /* finished */
-    char *metrics;           /* metrics.jsonl so far */
+    uint64_t steps; /* of an epoch */
+    uint64_t epoch; /* finished */
+    struct kd_judgement best;
+    char *metrics; /* metrics.jsonl so far */
     size_t metrics_size;
+};
+
+/* What was measured on a set of samples. */
+struct kd_measure {
+    uint64_t samples; /* labelled ones; 0: not measured */
+    double accuracy, nll;
 };
 
 /* What was measured of an epoch. */
@@ -46,8 +68,7 @@ struct kd_epoch {
     struct kd_loss_sums sums;
     double lr; /* of its last step */
     double seconds;
-    uint64_t tested; /* samples; 0: not tested */
-    double test_accuracy, test_nll;
+    struct kd_measure holdout, test;
 };
 
 /* -- run.c ------------------------------------------------------------------ */
@@ -57,6 +78,38 @@ struct kd_epoch {
  * failed. */
 enum kd_status kd_run_open(struct kd_run *run) KD_CHECKED;
 void kd_run_close(struct kd_run *run);
+
+/* Whether the last epoch is done, or so many went by without a better one. */
+bool kd_run_finished(const struct kd_run *run);
+
+/* -- feed.c ----------------------------------------------------------------- */
+
+enum kd_status kd_feed_init(struct kd_feed *feed, const struct kd_run *run) KD_CHECKED;
+void kd_feed_clear(struct kd_feed *feed);
+
+/* Reads, draws and normalises the samples of a step, and their soft labels: a loader's
+ * `fill`, of a run and a feed. */
+enum kd_status kd_feed_fill(void *run, void *feed, uint64_t epoch,
+                            uint64_t step) KD_CHECKED;
+
+/* -- step.c ----------------------------------------------------------------- */
+
+/* Trains on one batch. */
+enum kd_status kd_run_step(struct kd_run *run, const struct kd_feed *feed,
+                           uint64_t step, struct kd_epoch *epoch) KD_CHECKED;
+
+/* -- average.c -------------------------------------------------------------- */
+
+/* Begins an average of the weights and buffers as they are, if the recipe asks for
+ * one. */
+enum kd_status kd_average_init(struct kd_run *run) KD_CHECKED;
+void kd_average_clear(struct kd_run *run);
+
+/* average = decay * average + (1 - decay) * value */
+void kd_average_step(struct kd_run *run);
+
+/* Puts the average in the network's place, or back; nothing where there is none. */
+void kd_average_swap(struct kd_run *run);
 
 /* -- checkpoint.c ----------------------------------------------------------- */
 
@@ -68,8 +121,8 @@ enum kd_status kd_checkpoint_load(struct kd_run *run) KD_CHECKED;
 
 /* -- validate.c ------------------------------------------------------------- */
 
-/* Accuracy and mean negative log-likelihood (at temperature 1) of run->net on the
- * test set. */
+/* Measures the network (its average, if there is one) on the samples held out and on
+ * the test set. */
 enum kd_status kd_run_validate(struct kd_run *run, struct kd_epoch *epoch) KD_CHECKED;
 
 /* -- diary.c ---------------------------------------------------------------- */

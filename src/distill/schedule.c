@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-const char *const kd_schedule_kinds[] = {"constant", "multistep", "cosine", NULL};
+const char *const kd_schedule_kinds[] = {"constant", "step", "multistep", "cosine",
+                                         NULL};
 
 static const double pi = 3.14159265358979323846;
 
@@ -19,6 +20,8 @@ double kd_schedule_rate(const struct kd_schedule *schedule, uint64_t step,
         return rate * ((double)step + 1) / (first + 1);
     if (schedule->kind == KD_COSINE)
         rate *= (1 + cos(pi * ((double)step - first) / (total - first))) / 2;
+    if (schedule->kind == KD_STEP)
+        rate *= pow(schedule->gamma, (double)(step / steps / schedule->every));
     if (schedule->kind == KD_MULTISTEP)
         for (size_t i = 0; i < schedule->num_milestones; i++)
             if (step / steps >= schedule->milestones[i])

@@ -154,6 +154,23 @@ again to finish it"
     stdout_is x/shard-00000{0,1,2}.h5
 }
 
+@test "encodings that make no sense are refused before anything is written" {
+    local rows="--teacher model:a/model.h5 -o x"
+    # shellcheck disable=SC2086 # options
+    {
+        fails_like 64 "--k 5" "top-k, top-p or sampled" -- dump $rows -k 5
+        fails_like 64 "of how many classes" "--k" -- dump $rows --encoding top-k
+        fails_like 64 "k is 36" "1 to 35" -- dump $rows --encoding top-k -k 36
+        fails_like 64 "of which mass" "--mass" -- dump $rows --encoding top-p
+        fails_like 64 "--mass" "top-p" -- dump $rows --encoding sampled -k 5 --mass 0.5
+        fails_like 64 "--also-temperature" "1 is there twice" -- \
+            dump $rows --encoding top-k -k 5 --also-temperature 1,2,1
+        fails_like 64 "every temperature" -- dump $rows --also-temperature 1
+    }
+    fails_like 64 "k is 36" -- kd-merge -o x --encoding top-k -k 36 cache-a cache-b
+    left_nothing x
+}
+
 @test "a student over another dataset than the cache's is refused" {
     fails_like 65 merged "another dataset" other.h5 -- \
         train --data hdf5:other.h5:/x,/y --labels merged -o x
@@ -167,7 +184,7 @@ again to finish it"
 }
 
 @test "a student at another temperature is refused; the message names the remedy" {
-    fails_like 65 merged "is 4" "is 2" "temperature 4" "dump again" -- \
+    fails_like 65 merged "temperature 2 are wanted" "is 4" "--temperature 4" -- \
         train --labels merged --temperature 2 -o x
     left_nothing x
     expect 0 train --labels merged --temperature 4 -o x

@@ -152,7 +152,7 @@ static void make_cache(const char *model, const char *data_name, const char *dir
                        double temperature, uint32_t first_view, uint32_t views)
 {
     struct kd_dump_options options = {.temperature = temperature,
-                                      .dtype = KD_F32,
+                                      .codec = {.dtype = KD_F32},
                                       .samples_a_shard = 1000,
                                       .first_view = first_view,
                                       .views = views,

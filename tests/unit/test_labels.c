@@ -2,6 +2,7 @@
 /* Label sources: a cache's rows as a student takes them, and the caches refused. */
 #include "cache_fixture.h"
 
+#include "kd/h5.h"
 #include "kd/labels.h"
 #include "kd/thread.h"
 
@@ -61,6 +62,14 @@ static struct kd_labels *open_labels(const char *where,
     return labels;
 }
 
+static enum kd_status read_labels(const struct kd_labels *labels, const uint64_t *ids,
+                                  const uint32_t *views, size_t count, float *soft)
+{
+    const struct kd_soft to = {.p = soft};
+
+    return kd_labels_read(labels, ids, views, count, &to);
+}
+
 static void check_probabilities(enum kd_type dtype, double error)
 {
     const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
@@ -73,7 +82,7 @@ static void check_probabilities(enum kd_type dtype, double error)
     fixture_cache(where, &of, 1, 25);
     struct kd_labels *labels = open_labels(where, &want);
     assert_int_equal(kd_labels_identity(labels)->num_classes, CLASSES);
-    assert_int_equal(kd_labels_read(labels, some_ids, views, 6, soft), KD_OK);
+    assert_int_equal(read_labels(labels, some_ids, views, 6, soft), KD_OK);
     for (size_t i = 0; i < 6; i++) {
         double p[CLASSES], scaled[CLASSES], sum = 0;
         expected_row(some_ids[i], views[i], p, scaled);
@@ -109,7 +118,7 @@ static void a_batch_of_many_rows_is_read_on_all_threads(void **state)
     struct kd_labels *labels = open_labels(fixture_path("many"), &want);
     for (size_t i = 0; i < 600; i++)
         ids[i] = i * 37 % SAMPLES;
-    assert_int_equal(kd_labels_read(labels, ids, views, 600, soft), KD_OK);
+    assert_int_equal(read_labels(labels, ids, views, 600, soft), KD_OK);
     for (size_t i = 0; i < 600; i++) {
         double p[CLASSES], scaled[CLASSES];
         expected_row(ids[i], 0, p, scaled);
@@ -132,7 +141,7 @@ static void an_mse_loss_gets_logits_at_temperature_one_from_any_cache(void **sta
     (void)state;
     fixture_cache(fixture_path("logits"), &of, 1, 25);
     struct kd_labels *labels = open_labels(fixture_path("logits"), &want);
-    assert_int_equal(kd_labels_read(labels, some_ids, views, 6, soft), KD_OK);
+    assert_int_equal(read_labels(labels, some_ids, views, 6, soft), KD_OK);
     for (size_t i = 0; i < 6; i++) {
         double p[CLASSES], scaled[CLASSES];
         expected_row(some_ids[i], views[i], p, scaled);
@@ -174,11 +183,11 @@ static void the_clean_view_stands_for_every_view_where_it_is_asked_for(void **st
                                       .logits = logits == 1,
                                       .clean_view = true};
         struct kd_labels *labels = open_labels(fixture_path("clean"), &want);
-        assert_int_equal(kd_labels_read(labels, some_ids, views, 6, soft), KD_OK);
+        assert_int_equal(read_labels(labels, some_ids, views, 6, soft), KD_OK);
         kd_labels_close(labels);
         want.clean_view = false;
         labels = open_labels(fixture_path("clean"), &want);
-        assert_int_equal(kd_labels_read(labels, some_ids, clean, 6, again), KD_OK);
+        assert_int_equal(read_labels(labels, some_ids, clean, 6, again), KD_OK);
         assert_memory_equal(soft, again, sizeof soft);
         kd_labels_close(labels);
     }
@@ -196,8 +205,118 @@ static void a_view_that_was_not_cached_is_named(void **state)
     (void)state;
     fixture_cache(fixture_path("unseen"), &of, 1, 100);
     struct kd_labels *labels = open_labels(fixture_path("unseen"), &want);
-    assert_int_equal(kd_labels_read(labels, &id, &view, 1, soft), KD_EDATA);
+    assert_int_equal(read_labels(labels, &id, &view, 1, soft), KD_EDATA);
     assert_says("sample 12, view 2");
+    kd_labels_close(labels);
+}
+
+/* -- sparse caches ------------------------------------------------------------ */
+
+static const struct kd_codec top3 = {.encoding = KD_TOP_K, .dtype = KD_F32, .k = 3};
+
+/* Whether a class is among the three most probable. */
+static bool is_top(const double p[CLASSES], size_t class)
+{
+    size_t above = 0;
+
+    for (size_t c = 0; c < CLASSES; c++)
+        above += p[c] > p[class];
+    return above < 3;
+}
+
+static void tails_are_spread_or_scaled_away_or_in_buckets(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F32);
+    const uint32_t views[6] = {0};
+
+    (void)state;
+    of.codec = top3;
+    fixture_cache(fixture_path("sparse"), &of, 1, 25);
+    for (int tail = KD_TAIL_SPREAD; tail <= KD_TAIL_BUCKET; tail++) {
+        const struct kd_labels_want want = {
+            .data = &facts, .temperature = 4, .tail = (enum kd_tail)tail};
+        float soft[6 * CLASSES], masses[6] = {0};
+        const struct kd_soft to = {.p = soft, .tail = masses};
+        struct kd_labels *labels = open_labels(fixture_path("sparse"), &want);
+        assert_int_equal(kd_labels_have_tails(labels), tail == KD_TAIL_BUCKET);
+        assert_int_equal(kd_labels_read(labels, some_ids, views, 6, &to), KD_OK);
+        for (size_t i = 0; i < 6; i++) {
+            double p[CLASSES], scaled[CLASSES], rest = 0;
+            expected_row(some_ids[i], 0, p, scaled);
+            for (size_t c = 0; c < CLASSES; c++)
+                rest += is_top(p, c) ? 0 : p[c];
+            for (size_t c = 0; c < CLASSES; c++) {
+                const double other = tail == KD_TAIL_SPREAD   ? rest / (CLASSES - 3)
+                                     : tail == KD_TAIL_RENORM ? 0
+                                                              : -1;
+                const double own = tail == KD_TAIL_RENORM ? p[c] / (1 - rest) : p[c];
+                assert_true(fabs((double)soft[i * CLASSES + c] -
+                                 (is_top(p, c) ? own : other)) < 1e-6);
+            }
+            assert_true(fabs((double)masses[i] - (tail == KD_TAIL_BUCKET ? rest : 0)) <
+                        1e-6);
+        }
+        kd_labels_close(labels);
+    }
+}
+
+/* -- missing and damaged rows --------------------------------------------------- */
+
+static void missing_rows_are_told_where_they_may_be(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    struct kd_identity of = fixture_identity(CLASSES, 20, 1, KD_F32);
+    const uint64_t ids[4] = {19, 20, 39, 40};
+    const uint32_t views[4] = {0};
+
+    (void)state;
+    of.first_id = 20;
+    fixture_cache(fixture_path("hole"), &of, 1, 100);
+    for (unsigned i = 0; i < 4; i++) {
+        const struct kd_labels_want want = {.data = &facts,
+                                            .temperature = 4,
+                                            .logits = i % 2 == 1,
+                                            .missing = i < 2 ? KD_MISSING_SKIP
+                                                             : KD_MISSING_HARD_LABEL};
+        float soft[4 * CLASSES];
+        bool found[4] = {true, false, false, true};
+        const struct kd_soft to = {.p = soft, .found = found};
+        struct kd_labels *labels = open_labels(fixture_path("hole"), &want);
+        assert_int_equal(kd_labels_read(labels, ids, views, 4, &to), KD_OK);
+        assert_true(!found[0] && found[1] && found[2] && !found[3]);
+        kd_labels_close(labels);
+    }
+}
+
+static void damage_is_noticed_unless_nobody_looks(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F32);
+    const char *path = fixture_path("damaged.h5");
+    const uint32_t views[6] = {0};
+    struct kd_h5 *file = NULL;
+    struct kd_array_info info;
+    float values[SAMPLES * CLASSES], soft[6 * CLASSES];
+
+    (void)state;
+    fixture_shard(path, &of, 1, 0, SAMPLES);
+    assert_int_equal(kd_h5_open_rw(path, &file), KD_OK);
+    assert_int_equal(kd_h5_info(file, "logits", &info), KD_OK);
+    assert_int_equal(kd_h5_read(file, "logits", &info, values), KD_OK);
+    values[31 * CLASSES + 4] -= 0.5F;
+    assert_int_equal(
+        kd_h5_write(file, "logits", KD_F32, info.rank, info.shape, values, NULL),
+        KD_OK);
+    assert_int_equal(kd_h5_finish(file), KD_OK);
+    struct kd_labels *labels = open_labels(path, &want);
+    assert_int_equal(read_labels(labels, some_ids, views, 6, soft), KD_EDATA);
+    assert_says("damaged.h5");
+    kd_labels_close(labels);
+    want.unverified = true;
+    labels = open_labels(path, &want);
+    assert_int_equal(read_labels(labels, some_ids, views, 6, soft), KD_OK);
     kd_labels_close(labels);
 }
 
@@ -273,16 +392,42 @@ static void data_without_labels_takes_the_classes_of_the_cache(void **state)
     kd_labels_close(open_labels(fixture_path("unlabelled"), &want));
 }
 
-static void a_cache_of_another_temperature_is_refused_with_the_remedy(void **state)
+/* Logits serve any temperature; log-probabilities of a merge theirs alone. */
+static void a_cache_is_refused_at_temperatures_that_it_cannot_serve(void **state)
 {
     const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
     const struct kd_labels_want want = {.data = &facts, .temperature = 2.5};
-    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
 
     (void)state;
-    assert_refused("temperature", &of, &want, "its temperature is 4");
-    assert_says("the recipe's is 2.5");
-    assert_says("give --temperature 4 or dump again");
+    of.codec = (struct kd_codec){.encoding = KD_TOP_K, .dtype = KD_F16, .k = 3};
+    assert_refused("temperature", &of, &want, "2.5");
+    assert_says("--also-temperature 2.5");
+    assert_says("or train at --temperature 4");
+}
+
+static void a_dense_cache_serves_other_temperatures(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 2};
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F32);
+    const uint32_t views[6] = {0};
+    float soft[6 * CLASSES];
+
+    (void)state;
+    fixture_cache(fixture_path("tempered"), &of, 1, 25);
+    struct kd_labels *labels = open_labels(fixture_path("tempered"), &want);
+    assert_int_equal(read_labels(labels, some_ids, views, 6, soft), KD_OK);
+    for (size_t i = 0; i < 6; i++) {
+        double p[CLASSES], scaled[CLASSES], sum = 0;
+        expected_row(some_ids[i], 0, p, scaled);
+        for (size_t c = 0; c < CLASSES; c++)
+            sum += exp(scaled[c] * 4 / 2);
+        for (size_t c = 0; c < CLASSES; c++)
+            assert_true(fabs((double)soft[i * CLASSES + c] -
+                             exp(scaled[c] * 4 / 2) / sum) < 1e-6);
+    }
+    kd_labels_close(labels);
 }
 
 static void a_cache_that_lacks_samples_of_the_slice_is_refused(void **state)
@@ -317,6 +462,19 @@ static void an_mse_loss_refuses_log_probabilities(void **state)
     assert_says("mean-logit");
 }
 
+static void an_mse_loss_refuses_sparse_rows(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {
+        .data = &facts, .temperature = 4, .logits = true};
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F16);
+
+    (void)state;
+    of.codec = top3;
+    assert_refused("some", &of, &want, "top-k");
+    assert_says("--encoding dense");
+}
+
 static void a_cache_without_the_clean_view_is_refused_where_it_is_wanted(void **state)
 {
     const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
@@ -340,6 +498,7 @@ static void a_cache_with_rows_missing_is_refused(void **state)
     fixture_shard(fixture_path("part.h5"), &of, 1, 0, 50);
     assert_int_equal(kd_labels_open(fixture_path("part.h5"), &want, &labels), KD_EDATA);
     assert_says("10 of 60 rows are missing");
+    assert_says("--missing hard-label or skip");
     assert_int_equal(kd_labels_open(fixture_path("none"), &want, &labels), KD_ENOINPUT);
     assert_null(labels);
     kd_labels_close(NULL);
@@ -358,7 +517,12 @@ int main(void)
         cmocka_unit_test(a_cache_of_other_classes_is_refused),
         cmocka_unit_test(numbered_data_may_have_fewer_classes_than_the_cache),
         cmocka_unit_test(data_without_labels_takes_the_classes_of_the_cache),
-        cmocka_unit_test(a_cache_of_another_temperature_is_refused_with_the_remedy),
+        cmocka_unit_test(a_cache_is_refused_at_temperatures_that_it_cannot_serve),
+        cmocka_unit_test(a_dense_cache_serves_other_temperatures),
+        cmocka_unit_test(tails_are_spread_or_scaled_away_or_in_buckets),
+        cmocka_unit_test(an_mse_loss_refuses_sparse_rows),
+        cmocka_unit_test(missing_rows_are_told_where_they_may_be),
+        cmocka_unit_test(damage_is_noticed_unless_nobody_looks),
         cmocka_unit_test(a_cache_that_lacks_samples_of_the_slice_is_refused),
         cmocka_unit_test(an_mse_loss_refuses_log_probabilities),
         cmocka_unit_test(a_cache_without_the_clean_view_is_refused_where_it_is_wanted),

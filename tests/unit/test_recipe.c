@@ -90,6 +90,13 @@ static void defaults_are_those_of_the_help(void **state)
     assert_int_equal(p.recipe.loss.kind, KD_LOSS_KL);
     assert_int_equal(p.recipe.loss.direction, KD_FORWARD);
     assert_int_equal(p.recipe.loss.reduction, KD_BATCHMEAN);
+    assert_int_equal(p.recipe.loss.missing, KD_MISSING_ERROR);
+    assert_true(p.recipe.loss.smoothing == 0);
+    assert_int_equal(p.recipe.tail, KD_TAIL_SPREAD);
+    assert_true(p.recipe.verify);
+    assert_int_equal(p.recipe.shuffle, KD_SHUFFLE_FULL);
+    assert_true(p.recipe.clip == 0 && p.recipe.ema == 0 && p.recipe.patience == 0);
+    assert_true(p.recipe.holdout.share == 0 && p.recipe.holdout.end == 0);
     assert_int_equal(p.recipe.arch.family, KD_FAMILY_RESNET);
     assert_int_equal(p.recipe.arch.depth, 8);
     close_parsed(&p);
@@ -117,6 +124,38 @@ static void every_option_reaches_the_recipe(void **state)
     assert_int_equal(p.recipe.loss.reduction, KD_ELEMMEAN);
     assert_true(!p.recipe.loss.t_squared && p.recipe.loss.temperature == 2);
     close_parsed(&p);
+    PARSE(&p, BASE, "--labels=c", "--tail=bucket", "--missing=hard-label",
+          "--no-verify", "--shuffle=block", "--shuffle-block=64", "--shuffle-window=3",
+          "--holdout=0.25", "--patience=4", "--clip=5", "--ema=0.99",
+          "--label-smoothing=0.1", "--schedule=step", "--every=7", "--gamma=0.3");
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.tail, KD_TAIL_BUCKET);
+    assert_int_equal(p.recipe.loss.missing, KD_MISSING_HARD_LABEL);
+    assert_false(p.recipe.verify);
+    assert_int_equal(p.recipe.shuffle, KD_SHUFFLE_BLOCK);
+    assert_int_equal(p.recipe.shuffle_block, 64);
+    assert_int_equal(p.recipe.shuffle_window, 3);
+    assert_true(p.recipe.holdout.share == 0.25);
+    assert_int_equal(p.recipe.patience, 4);
+    assert_true(p.recipe.clip == 5 && p.recipe.ema == 0.99);
+    assert_true(p.recipe.loss.smoothing == 0.1);
+    assert_int_equal(p.recipe.schedule.kind, KD_STEP);
+    assert_int_equal(p.recipe.schedule.every, 7);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--optimizer=adamw", "--beta1=0.8", "--beta2=0.95",
+          "--epsilon=1e-6", "--weight-decay=0.02", "--decay-weights-only");
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.optimizer, KD_ADAMW);
+    assert_true(p.recipe.adam.beta1 == 0.8 && p.recipe.adam.beta2 == 0.95);
+    assert_true(p.recipe.adam.epsilon == 1e-6 && p.recipe.adam.weight_decay == 0.02);
+    assert_true(p.recipe.adam.decay_weights_only && p.recipe.adam.decoupled);
+    assert_true(p.recipe.schedule.lr == 0.001);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--optimizer=adam", "--lr=0.01");
+    assert_parsed(&p);
+    assert_true(p.recipe.schedule.lr == 0.01 && !p.recipe.adam.decoupled);
+    assert_true(p.recipe.adam.beta1 == 0.9 && p.recipe.adam.beta2 == 0.999);
+    close_parsed(&p);
     PARSE(&p, BASE, "--test", "npy:t.npy", "--labels=c", "--labels-view=clean",
           "--augment", "crop4,flip", "--weight-decay", "0", "--schedule=multistep",
           "--milestones=[3, 5]", "--gamma=0.2", "--warmup=0", "--distance=mse");
@@ -142,6 +181,7 @@ static const char whole_recipe[] =
     "labels: soft-labels\n"
     "labels-view: clean\n"
     "augment: flip\n"
+    "holdout: 0.25\n"
     "epochs: 12\n"
     "batch: 64\n"
     "seed: 5\n"
@@ -241,9 +281,9 @@ static void a_network_that_is_none_is_refused_with_its_place(void **state)
     (void)state;
     PARSE(&p, "--data=npy:x", "--config", write_yaml("epochs: 2\nnetwork: resnet9\n"));
     assert_refused(&p, KD_ERECIPE, "recipe.yaml:2:10");
-    PARSE(&p, "--data=npy:x", "--network", "vgg16");
+    PARSE(&p, "--data=npy:x", "--network", "lenet5");
     assert_refused(&p, KD_ERECIPE, "--network");
-    assert_says("vgg16");
+    assert_says("lenet5");
 }
 
 /* -- milestones ------------------------------------------------------------- */
@@ -287,15 +327,65 @@ static void multistep_needs_milestones(void **state)
     assert_refused(&p, KD_ERECIPE, "multistep needs its milestones");
 }
 
-static void other_schedules_leave_milestones_alone(void **state)
+/* -- what belongs together ---------------------------------------------------- */
+
+static void options_that_would_make_no_difference_are_refused(void **state)
+{
+    static const char *const bad[][2] = {{"--beta1=0.8", "adam or adamw"},
+                                         {"--epsilon=1e-7", "adam or adamw"},
+                                         {"--milestones=[3, 5]", "multistep"},
+                                         {"--gamma=0.5", "step or multistep"},
+                                         {"--every=3", "schedule step"},
+                                         {"--shuffle-block=16", "shuffle block"},
+                                         {"--shuffle-window=16", "shuffle block"}};
+    struct parsed p;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        PARSE(&p, BASE, bad[i][0]);
+        assert_refused(&p, KD_ERECIPE, bad[i][1]);
+    }
+    PARSE(&p, BASE, "--optimizer=adam", "--momentum=0.5");
+    assert_refused(&p, KD_ERECIPE, "momentum: means something with optimizer sgd");
+    PARSE(&p, BASE, "--config", write_yaml("schedule: {gamma: 0.5}\n"));
+    assert_refused(&p, KD_ERECIPE, "gamma: means something with schedule step");
+}
+
+static void epochs_are_judged_by_samples_that_are_there(void **state)
 {
     struct parsed p;
 
     (void)state;
-    PARSE(&p, BASE, "--milestones=[3, 5]", "--schedule=cosine");
+    PARSE(&p, BASE, "--patience=3");
+    assert_refused(&p, KD_ERECIPE, "--holdout 0.1");
+    PARSE(&p, BASE, "--patience=3", "--test=npy:t.npy"); /* not by the test set */
+    assert_refused(&p, KD_ERECIPE, "--holdout 0.1");
+    PARSE(&p, BASE, "--select=test");
+    assert_refused(&p, KD_ERECIPE, "no test set");
+    PARSE(&p, BASE, "--patience=3", "--test=npy:t.npy", "--select=test");
     assert_parsed(&p);
-    assert_int_equal(p.recipe.schedule.num_milestones, 0);
     close_parsed(&p);
+}
+
+static void a_holdout_is_a_share_or_ids(void **state)
+{
+    static const char *const bad[] = {"0",   "1",  "1.5", "-1",    "many", "5:5",
+                                      "6:5", ":5", "5:",  "1:2:3", ":"};
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--holdout=40:50");
+    assert_parsed(&p);
+    assert_true(p.recipe.holdout.share == 0);
+    assert_int_equal(p.recipe.holdout.first, 40);
+    assert_int_equal(p.recipe.holdout.end, 50);
+    close_parsed(&p);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char option[32];
+        snprintf(option, sizeof option, "--holdout=%s", bad[i]);
+        PARSE(&p, BASE, option);
+        assert_refused(&p, KD_ERECIPE, "must be a share between 0 and 1, or ids A:B");
+    }
 }
 
 /* -- weights ---------------------------------------------------------------- */
@@ -344,15 +434,17 @@ static void the_text_of_a_recipe_is_this(void **state)
         "data: DATA\n"
         "test: TEST\n"
         "labels: LABELS\n"
-        "labels-view: clean\n"
+        "labels-view: clean tail spread missing error\n"
         "augment: flip\n"
         "epochs: 12\n"
         "batch: 64\n"
         "seed: 5\n"
+        "shuffle: full\n"
+        "holdout: 0.25 select holdout patience 0\n"
         "optimizer: sgd momentum 0.80000000000000004 nesterov 0 weight-decay "
-        "0.0001 weights only\n"
+        "0.0001 weights only clip 0 ema 0\n"
         "schedule: multistep lr 0.050000000000000003 warmup 0.5 gamma 0.25 6 9\n"
-        "loss: hard 0.5 soft 2 temperature 3 kl reverse elemmean\n";
+        "loss: hard 0.5 soft 2 temperature 3 kl reverse elemmean smoothing 0\n";
     struct parsed p;
     char *text = NULL;
 
@@ -392,7 +484,16 @@ static void every_value_that_decides_is_in_the_text(void **state)
                                           "--momentum=0.7",
                                           "--nesterov",
                                           "--weight-decay=0",
-                                          "--schedule=cosine",
+                                          "--tail=renorm",
+                                          "--missing=skip",
+                                          "--shuffle=block",
+                                          "--holdout=0.1",
+                                          "--holdout=5:10",
+                                          "--select=test",
+                                          "--patience=3",
+                                          "--clip=1",
+                                          "--ema=0.9",
+                                          "--label-smoothing=0.1",
                                           "--no-decay-weights-only",
                                           "--warmup=0",
                                           "--milestones=[6]",
@@ -419,11 +520,14 @@ static void every_value_that_decides_is_in_the_text(void **state)
 static void names_of_inputs_are_not_in_the_text(void **state)
 {
     char *a = text_with("--data=npy:elsewhere.npy"), *b = text_with("--labels=other");
+    char *c = text_with("--no-verify");
 
     (void)state;
     assert_string_equal(a, b);
+    assert_string_equal(a, c);
     free(a);
     free(b);
+    free(c);
 }
 
 int main(void)
@@ -439,7 +543,9 @@ int main(void)
         cmocka_unit_test(a_network_that_is_none_is_refused_with_its_place),
         cmocka_unit_test(milestones_that_make_no_sense_are_refused_with_their_place),
         cmocka_unit_test(multistep_needs_milestones),
-        cmocka_unit_test(other_schedules_leave_milestones_alone),
+        cmocka_unit_test(options_that_would_make_no_difference_are_refused),
+        cmocka_unit_test(epochs_are_judged_by_samples_that_are_there),
+        cmocka_unit_test(a_holdout_is_a_share_or_ids),
         cmocka_unit_test(without_soft_labels_the_loss_is_the_cross_entropy),
         cmocka_unit_test(a_loss_without_any_weight_is_refused),
         cmocka_unit_test(the_text_of_a_recipe_is_this),

@@ -79,6 +79,20 @@ static void milestones_and_gamma_are_of_multistep_alone(void **state)
     assert_rate(&s, 2, 2, 2, 0.5);
 }
 
+/* As PyTorch's StepLR: every epoch that is a multiple. */
+static void step_falls_every_so_many_epochs(void **state)
+{
+    const struct kd_schedule s = {.kind = KD_STEP, .lr = 0.8, .gamma = 0.5, .every = 2};
+
+    (void)state;
+    assert_rate(&s, 0, 3, 7, 0.8);
+    assert_rate(&s, 5, 3, 7, 0.8);
+    assert_rate(&s, 6, 3, 7, 0.4);
+    assert_rate(&s, 11, 3, 7, 0.4);
+    assert_rate(&s, 12, 3, 7, 0.2);
+    assert_rate(&s, 20, 3, 7, 0.1);
+}
+
 static void cosine_falls_from_lr_over_half_of_it_towards_zero(void **state)
 {
     const struct kd_schedule s = {.kind = KD_COSINE, .lr = 0.8};
@@ -94,7 +108,7 @@ static void cosine_falls_from_lr_over_half_of_it_towards_zero(void **state)
 
 static void warmup_climbs_step_by_step_and_ends_at_lr(void **state)
 {
-    struct kd_schedule s = {.lr = 1, .warmup = 1};
+    struct kd_schedule s = {.lr = 1, .warmup = 1, .gamma = 0.5, .every = 9};
 
     (void)state;
     for (s.kind = KD_CONSTANT; s.kind <= KD_COSINE; s.kind++) {
@@ -135,8 +149,11 @@ static void warmup_longer_than_the_run_just_climbs(void **state)
 
 static void rates_are_above_zero_and_never_above_lr(void **state)
 {
-    struct kd_schedule s = {
-        .lr = 0.1, .gamma = 0.2, .milestones = {3, 6, 8}, .num_milestones = 3};
+    struct kd_schedule s = {.lr = 0.1,
+                            .gamma = 0.2,
+                            .milestones = {3, 6, 8},
+                            .num_milestones = 3,
+                            .every = 4};
 
     (void)state;
     for (s.kind = KD_CONSTANT; s.kind <= KD_COSINE; s.kind++)
@@ -161,9 +178,10 @@ static void names_are_in_the_order_of_the_enum(void **state)
 {
     (void)state;
     assert_string_equal(kd_schedule_kinds[KD_CONSTANT], "constant");
+    assert_string_equal(kd_schedule_kinds[KD_STEP], "step");
     assert_string_equal(kd_schedule_kinds[KD_MULTISTEP], "multistep");
     assert_string_equal(kd_schedule_kinds[KD_COSINE], "cosine");
-    assert_null(kd_schedule_kinds[3]);
+    assert_null(kd_schedule_kinds[4]);
 }
 
 int main(void)
@@ -173,6 +191,7 @@ int main(void)
         cmocka_unit_test(multistep_falls_behind_its_milestones_as_pytorch_does),
         cmocka_unit_test(multistep_counts_epochs_from_the_start_of_the_run),
         cmocka_unit_test(milestones_and_gamma_are_of_multistep_alone),
+        cmocka_unit_test(step_falls_every_so_many_epochs),
         cmocka_unit_test(cosine_falls_from_lr_over_half_of_it_towards_zero),
         cmocka_unit_test(warmup_climbs_step_by_step_and_ends_at_lr),
         cmocka_unit_test(warmup_may_be_a_part_of_an_epoch),

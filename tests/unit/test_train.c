@@ -6,6 +6,7 @@
  */
 #include "cache_fixture.h"
 
+#include "kd/cache_writer.h"
 #include "kd/h5.h"
 #include "kd/model.h"
 #include "kd/npy.h"
@@ -71,52 +72,72 @@ static const char *data_name(bool labels)
     return names[labels];
 }
 
-/* A cache of `data` by a teacher that knows the classes, views first to first+views-1,
- * at temperature 2. */
-static void make_cache(const char *name, const char *data_set, const char *augment,
-                       uint32_t first, uint32_t views)
+/* A cache of `data` by a teacher that knows the classes, at temperature 2; of the first
+ * samples, if the identity has not all. */
+static void make_cache_of(const char *name, const char *data_set, const char *augment,
+                          struct kd_identity *of)
 {
-    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, views, KD_F32);
+    const uint32_t first = of->first_view, views = of->views;
     struct kd_shard_writer *writer = NULL;
     struct kd_dataset *data = NULL;
     char *path = NULL;
 
     assert_int_equal(kd_dataset_open(data_set, &data), KD_OK);
-    of.dataset_digest = kd_dataset_facts(data)->digest;
+    of->dataset_digest = kd_dataset_facts(data)->digest;
     kd_dataset_close(data);
-    assert_int_equal(kd_class_map_digest(NULL, CLASSES, &of.class_map_digest), KD_OK);
-    of.temperature = 2;
-    of.first_view = first;
-    of.seed = strcmp(augment, "none") == 0 ? 0 : 77;
-    snprintf(of.augment, sizeof of.augment, "%s", augment);
+    assert_int_equal(kd_class_map_digest(NULL, CLASSES, &of->class_map_digest), KD_OK);
+    of->temperature = 2;
+    of->seed = strcmp(augment, "none") == 0 ? 0 : 77;
+    snprintf(of->augment, sizeof of->augment, "%s", augment);
     assert_int_equal(kd_make_directory(fixture_path(name)), KD_OK);
     path = kd_cache_shard_path(fixture_path(name), 0);
     assert_int_equal(
-        kd_shard_writer_open(path, &of, SAMPLES * (uint64_t)views, "test", &writer),
+        kd_shard_writer_open(path, of, of->num_samples * views, "test", &writer),
         KD_OK);
-    for (uint64_t i = 0; i < SAMPLES * (uint64_t)views; i++) {
+    for (uint64_t i = 0; i < of->num_samples * views; i++) {
         const uint64_t id = i / views;
         const uint32_t view = first + (uint32_t)(i % views);
         const int32_t label = (int32_t)(id % CLASSES);
         float scaled[CLASSES] = {0.1F * (float)view, 0, 0, -0.5F};
         scaled[label] += 2;
-        assert_int_equal(kd_shard_writer_add(
-                             writer, &(struct kd_rows){1, &id, &view, &label, scaled}),
-                         KD_OK);
+        assert_int_equal(
+            kd_shard_writer_add(writer, &(struct kd_rows){.count = 1,
+                                                          .id = &id,
+                                                          .view = &view,
+                                                          .label = &label,
+                                                          .scaled = scaled}),
+            KD_OK);
     }
     assert_int_equal(kd_shard_writer_commit(writer), KD_OK);
     assert_int_equal(kd_cache_seal(fixture_path(name), &path, 1), KD_OK);
     free(path);
 }
 
+/* Views first to first+views-1. */
+static void make_cache(const char *name, const char *data_set, const char *augment,
+                       uint32_t first, uint32_t views)
+{
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, views, KD_F32);
+
+    of.first_view = first;
+    make_cache_of(name, data_set, augment, &of);
+}
+
 static int open_all(void **state)
 {
+    struct kd_identity of;
+
     if (fixture_open(state) != 0)
         return -1;
     kd_threads_set(1); /* a process that has made threads must not be forked */
     make_data();
     make_cache("soft", data_name(true), "crop1", 1, 2);
     make_cache("soft-unlabelled", data_name(false), "none", 0, 1);
+    of = fixture_identity(CLASSES, SAMPLES / 2, 1, KD_F32);
+    make_cache_of("half", data_name(true), "none", &of);
+    of = fixture_identity(CLASSES, SAMPLES, 1, KD_F32);
+    of.codec = (struct kd_codec){.encoding = KD_TOP_K, .dtype = KD_F32, .k = 2};
+    make_cache_of("sparse", data_name(true), "none", &of);
     return 0;
 }
 
@@ -161,7 +182,7 @@ struct outcome {
     char error[4096];
 };
 
-#define MAX_ARGUMENTS 24
+#define MAX_ARGUMENTS 40
 
 /* The options of a run, copied: parsing writes into them. */
 static int copy_arguments(const char *const *arguments, char **argv)
@@ -495,6 +516,25 @@ static void a_stopped_run_goes_on_to_the_same_bytes(void **state)
                   TINY_NORM);
 }
 
+/* With the thread that makes batches ready in the middle of one. */
+static void a_run_on_two_threads_stops_and_goes_on(void **state)
+{
+    const struct trap at = {"checkpoint.h5", 1, SIGTERM, false};
+    const char *data = data_name(true);
+
+    (void)state;
+    struct outcome whole = TRAIN("two", NULL, MLP, "--data", data, "--labels",
+                                 fixture_path("soft"), "-T2", "--threads=2");
+    assert_done(&whole);
+    struct outcome run = TRAIN("two-term", &at, MLP, "--data", data, "--labels",
+                               fixture_path("soft"), "-T2", "--threads=2");
+    assert_outcome(&run, KD_EINTERRUPTED, "run the same command again");
+    run = TRAIN("two-term", NULL, MLP, "--data", data, "--labels", fixture_path("soft"),
+                "-T2", "--threads=2");
+    assert_done(&run);
+    assert_same_run("two-term", "two");
+}
+
 static void a_run_killed_at_any_file_goes_on_to_the_same_bytes(void **state)
 {
     const struct trap traps[] = {
@@ -596,6 +636,260 @@ static void another_recipe_in_the_same_directory_is_refused(void **state)
     assert_done(&run);
 }
 
+/* -- what is held out, and the best epoch --------------------------------------- */
+
+/* Held-out samples and the others together are all samples. */
+static void what_is_held_out_is_not_trained_on(void **state)
+{
+    const char *data = data_name(true);
+
+    (void)state;
+    struct outcome run =
+        TRAIN("held", NULL, FROZEN, "--data", data, "--test", data, "--holdout=0.25");
+    assert_done(&run);
+    for (unsigned epoch = 1; epoch <= 3; epoch++)
+        assert_true(near(0.75 * metric("held", epoch, "hard_loss") +
+                             0.25 * metric("held", epoch, "holdout_nll"),
+                         metric("held", epoch, "test_nll")));
+    run = TRAIN("held-ids", NULL, FROZEN, "--data", data, "--holdout=48:64");
+    assert_done(&run);
+    char *slice = kd_format("%s@48:64", data);
+    run = TRAIN("held-rest", NULL, FROZEN, "--data", data, "--test", slice);
+    assert_done(&run);
+    assert_true(
+        near(metric("held-ids", 1, "holdout_nll"), metric("held-rest", 1, "test_nll")));
+    free(slice);
+    run = TRAIN("held-none", NULL, MLP, "--data", data, "--holdout=60:70");
+    assert_outcome(&run, KD_EUSAGE, "holdout: ids 60 to 69");
+}
+
+/* A network that does not change is best at first. */
+static void a_run_stops_when_no_epoch_is_better_any_more(void **state)
+{
+    struct kd_model best, last;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) { /* the second time it is done already */
+        struct outcome run =
+            TRAIN("early", NULL, FROZEN, "--clip=1e-9", "--data", data_name(true),
+                  "--holdout=0.25", "--epochs=10", "--patience=2");
+        assert_done(&run);
+        assert_int_equal(count_lines("early"), 3);
+    }
+    assert_int_equal(kd_model_open(in_run("early", "best.h5"), &best), KD_OK);
+    assert_int_equal(kd_model_open(in_run("early", "model.h5"), &last), KD_OK);
+    assert_int_equal(best.epoch, 1);
+    assert_int_equal(last.epoch, 3);
+}
+
+static void the_best_epoch_is_that_of_the_samples_it_is_chosen_by(void **state)
+{
+    const char *data = data_name(true);
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        const char *name = i == 0 ? "by-holdout" : "by-test";
+        const char *key = i == 0 ? "holdout_accuracy" : "test_accuracy";
+        struct kd_model best;
+        struct outcome run = TRAIN(
+            name, NULL, MLP, "--data", data, "--test", data, "--holdout=0.25",
+            i == 0 ? "--select=holdout" : "--select=test", "--epochs=6", "--lr=0.02");
+        assert_done(&run);
+        assert_int_equal(kd_model_open(in_run(name, "best.h5"), &best), KD_OK);
+        for (unsigned epoch = 1; epoch <= 6; epoch++)
+            assert_true(metric(name, epoch, key) <=
+                        metric(name, (unsigned)best.epoch, key));
+    }
+    struct outcome run =
+        TRAIN("no-best", NULL, MLP, "--data", data, "--test", data, "--epochs=1");
+    assert_done(&run);
+    assert_false(there("no-best", "best.h5"));
+}
+
+/* -- steps ------------------------------------------------------------------------ */
+
+/* The learned values of a saved network, one behind the other. */
+static float *learned(const char *path, size_t *count)
+{
+    struct kd_model model;
+    struct kd_network *net = NULL;
+    float *values = NULL;
+
+    assert_int_equal(kd_model_open(path, &model), KD_OK);
+    assert_int_equal(kd_network_build(&model.arch, &model.sizes, 1, false, &net),
+                     KD_OK);
+    assert_int_equal(kd_model_load(path, net->graph), KD_OK);
+    values = calloc(kd_network_count(net), sizeof *values);
+    *count = 0;
+    for (size_t i = 0; i < kd_graph_num_parameters(net->graph); i++) {
+        const struct kd_parameter *p = kd_graph_parameter(net->graph, i);
+        if (!p->trained)
+            continue;
+        kd_parameter_get(p, p->value, values + *count);
+        *count += p->count;
+    }
+    kd_network_free(net);
+    return values;
+}
+
+/* One step of plain gradient descent. */
+#define ONE_STEP                                                                       \
+    "--epochs=1", "--batch=64", "--momentum=0", "--no-nesterov", "--weight-decay=0",   \
+        "--schedule=constant", "--warmup=0",                                           \
+        "--network={family: mlp, hidden: [16], batch-norm: false}"
+
+static void a_long_gradient_is_cut_to_its_length(void **state)
+{
+    const char *data = data_name(true);
+    size_t count = 0;
+    double squares = 0;
+
+    (void)state;
+    struct outcome run = TRAIN("start", NULL, ONE_STEP, "--data", data, "--lr=1e-9");
+    assert_done(&run);
+    run = TRAIN("cut", NULL, ONE_STEP, "--data", data, "--lr=1", "--clip=0.125");
+    assert_done(&run);
+    run = TRAIN("whole-step", NULL, ONE_STEP, "--data", data, "--lr=1");
+    assert_done(&run);
+    run = TRAIN("uncut", NULL, ONE_STEP, "--data", data, "--lr=1", "--clip=1000");
+    assert_done(&run);
+    float *before = learned(in_run("start", "model.h5"), &count);
+    float *after = learned(in_run("cut", "model.h5"), &count);
+    for (size_t i = 0; i < count; i++)
+        squares += pow((double)after[i] - (double)before[i], 2);
+    assert_true(fabs(sqrt(squares) - 0.125) < 1e-5);
+    free(after);
+    after = learned(in_run("whole-step", "model.h5"), &count);
+    float *same = learned(in_run("uncut", "model.h5"), &count);
+    assert_memory_equal(after, same, count * sizeof *after);
+    free(before);
+    free(after);
+    free(same);
+}
+
+static void the_average_of_the_weights_is_saved(void **state)
+{
+    const char *data = data_name(true);
+    size_t count = 0;
+
+    (void)state;
+    struct outcome run = TRAIN("first", NULL, ONE_STEP, "--data", data, "--lr=1e-9");
+    assert_done(&run);
+    run = TRAIN("moved", NULL, ONE_STEP, "--data", data, "--lr=0.5");
+    assert_done(&run);
+    run = TRAIN("mean", NULL, ONE_STEP, "--data", data, "--lr=0.5", "--ema=0.75");
+    assert_done(&run);
+    float *a = learned(in_run("first", "model.h5"), &count);
+    float *b = learned(in_run("moved", "model.h5"), &count);
+    float *mean = learned(in_run("mean", "model.h5"), &count);
+    for (size_t i = 0; i < count; i++)
+        assert_true(
+            fabs((double)mean[i] - (0.75 * (double)a[i] + 0.25 * (double)b[i])) < 1e-6);
+    free(a);
+    free(b);
+    free(mean);
+}
+
+static void smoothed_labels_make_the_loss_of_a_frozen_network_even(void **state)
+{
+    const char *data = data_name(true);
+
+    (void)state;
+    struct outcome run = TRAIN("sharp", NULL, FROZEN, "--data", data);
+    assert_done(&run);
+    run = TRAIN("smooth", NULL, FROZEN, "--data", data, "--label-smoothing=0.9999");
+    assert_done(&run);
+    /* the mean over all classes is above log C, whatever the labels are */
+    assert_true(metric("smooth", 1, "hard_loss") > log(CLASSES));
+    assert_false(
+        near(metric("sharp", 1, "hard_loss"), metric("smooth", 1, "hard_loss")));
+}
+
+static void samples_in_blocks_are_all_shown(void **state)
+{
+    const char *data = data_name(true);
+
+    (void)state;
+    struct outcome run =
+        TRAIN("blocks", NULL, FROZEN, "--data", data, "--test", data, "--labels",
+              fixture_path("sparse"), "-T2", "--shuffle=block", "--shuffle-block=5",
+              "--shuffle-window=2", "--threads=2");
+    assert_done(&run);
+    for (unsigned epoch = 1; epoch <= 3; epoch++)
+        assert_true(near(metric("blocks", epoch, "hard_loss"),
+                         metric("blocks", epoch, "test_nll")));
+}
+
+static void views_that_mix_samples_train(void **state)
+{
+    const char *data = data_name(true);
+
+    (void)state;
+    struct outcome run =
+        TRAIN("mixed", NULL, MLP, "--data", data, "--augment=mixup", "--holdout=48:64");
+    assert_done(&run);
+    assert_true(metric("mixed", 3, "loss") < metric("mixed", 1, "loss"));
+    run = TRAIN("mixed-held", NULL, MLP, "--data", data, "--augment=mixup",
+                "--holdout=0.25");
+    assert_outcome(&run, KD_EUSAGE, "is held out, but might be mixed into others");
+}
+
+/* -- interruptions of all that there is ---------------------------------------------
+ */
+
+#define EVERYTHING                                                                     \
+    "--holdout=0.25", "--patience=2", "--clip=0.5", "--ema=0.9",                       \
+        "--label-smoothing=0.1", "--shuffle=block", "--shuffle-block=4",               \
+        "--shuffle-window=3"
+
+static void every_optimizer_trains_and_goes_on_to_the_same_bytes(void **state)
+{
+    static const char *const kinds[] = {"--optimizer=adam", "--optimizer=adamw"};
+    const struct trap at = {"checkpoint.h5", 2, SIGKILL, false};
+    const char *data = data_name(true);
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        char whole[16], stopped[16];
+        snprintf(whole, sizeof whole, "adam-%zu", i);
+        snprintf(stopped, sizeof stopped, "adam-stop-%zu", i);
+        struct outcome run =
+            TRAIN(whole, NULL, MLP, "--data", data, kinds[i], "--lr=0.01");
+        assert_done(&run);
+        assert_true(metric(whole, 3, "loss") < 0.8 * metric(whole, 1, "loss"));
+        run = TRAIN(stopped, &at, MLP, "--data", data, kinds[i], "--lr=0.01");
+        assert_int_equal(run.status, -1);
+        run = TRAIN(stopped, NULL, MLP, "--data", data, kinds[i], "--lr=0.01");
+        assert_done(&run);
+        assert_same_run(stopped, whole);
+    }
+}
+
+static void a_run_with_everything_goes_on_to_the_same_bytes(void **state)
+{
+    const struct trap traps[] = {{"best.h5", 1, SIGKILL, false},
+                                 {"checkpoint.h5", 1, SIGKILL, false},
+                                 {"checkpoint.h5", 2, SIGTERM, false}};
+    const char *data = data_name(true);
+
+    (void)state;
+    struct outcome whole = TRAIN("all", NULL, TINY_NORM, "--data", data, EVERYTHING,
+                                 "--labels", fixture_path("soft"), "-T2");
+    assert_done(&whole);
+    for (size_t i = 0; i < sizeof traps / sizeof traps[0]; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "all-%zu", i);
+        struct outcome run = TRAIN(name, &traps[i], TINY_NORM, "--data", data,
+                                   EVERYTHING, "--labels", fixture_path("soft"), "-T2");
+        assert_true(run.status == -1 || run.status == KD_EINTERRUPTED);
+        run = TRAIN(name, NULL, TINY_NORM, "--data", data, EVERYTHING, "--labels",
+                    fixture_path("soft"), "-T2");
+        assert_done(&run);
+        assert_same_run(name, "all");
+        assert_same_file(in_run(name, "best.h5"), in_run("all", "best.h5"));
+    }
+}
+
 /* -- soft labels ------------------------------------------------------------ */
 
 static void soft_labels_train_beside_hard_ones(void **state)
@@ -611,6 +905,28 @@ static void soft_labels_train_beside_hard_ones(void **state)
     double total =
         0.1 * metric("both", 3, "hard_loss") + 0.9 * metric("both", 3, "soft_loss");
     assert_true(fabs(metric("both", 3, "loss") - total) < 1e-9);
+}
+
+/* Losses and accuracy are means over those that have a label. */
+static void labelled_and_unlabelled_samples_train_together(void **state)
+{
+    const uint64_t shape[1] = {SAMPLES};
+    int32_t y[SAMPLES];
+    char data[16384];
+
+    (void)state;
+    for (int32_t i = 0; i < SAMPLES; i++)
+        y[i] = i % 3 == 0 ? -1 : i % CLASSES;
+    assert_int_equal(kd_npy_write(fixture_path("some.npy"), KD_I32, 1, shape, y),
+                     KD_OK);
+    snprintf(data, sizeof data, "npy:%s,%s", fixture_path("x.npy"),
+             fixture_path("some.npy"));
+    struct outcome run = TRAIN("some", NULL, FROZEN, "--data", data, "--test", data);
+    assert_done(&run);
+    assert_true(near(metric("some", 1, "hard_loss"), metric("some", 1, "test_nll")));
+    assert_true(
+        near(metric("some", 1, "train_accuracy"), metric("some", 1, "test_accuracy")));
+    assert_true(metric("some", 1, "loss") < 0.7 * metric("some", 1, "hard_loss"));
 }
 
 static void soft_labels_alone_train_on_data_without_labels(void **state)
@@ -663,6 +979,61 @@ static void the_student_must_see_the_teachers_pixels(void **state)
     assert_done(&run);
 }
 
+static void a_sparse_cache_trains_under_every_rule(void **state)
+{
+    static const char *const rules[] = {"--tail=spread", "--tail=renorm",
+                                        "--tail=bucket"};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct outcome run =
+            TRAIN(rules[i] + 2, NULL, MLP, "--data", data_name(true), "--hard=0", "-T2",
+                  "--labels", fixture_path("sparse"), rules[i], "--epochs=5");
+        assert_done(&run);
+        assert_true(metric(rules[i] + 2, 5, "soft_loss") <
+                    0.9 * metric(rules[i] + 2, 1, "soft_loss"));
+    }
+    struct outcome run = TRAIN("no-mse", NULL, MLP, "--data", data_name(true), "-T2",
+                               "--labels", fixture_path("sparse"), "--distance=mse");
+    assert_outcome(&run, KD_EDATA, "--encoding dense");
+}
+
+static void samples_without_soft_labels_follow_their_rule(void **state)
+{
+    const char *data = data_name(true);
+
+    (void)state;
+    struct outcome run = TRAIN("lacking", NULL, MLP, "--data", data, "--labels",
+                               fixture_path("half"), "-T2");
+    assert_outcome(&run, KD_EDATA, "--missing hard-label or skip");
+    run = TRAIN("skipped", NULL, FROZEN, "--data", data, "--labels",
+                fixture_path("half"), "-T2", "--missing=skip");
+    assert_done(&run);
+    assert_true(metric("skipped", 1, "rows") == SAMPLES / 2);
+    assert_true(metric("skipped", 1, "soft_rows") == SAMPLES / 2);
+    char *slice = kd_format("%s@0:32", data);
+    run = TRAIN("sliced", NULL, FROZEN, "--data", slice, "--labels",
+                fixture_path("half"), "-T2");
+    assert_done(&run);
+    free(slice);
+    for (unsigned i = 0; i < 2; i++) {
+        const char *key = i == 0 ? "hard_loss" : "soft_loss";
+        assert_true(fabs(metric("skipped", 1, key) - metric("sliced", 1, key)) < 0.02);
+    }
+    run = TRAIN("labelled", NULL, FROZEN, "--data", data, "--test", data, "--labels",
+                fixture_path("half"), "-T2", "--missing=hard-label");
+    assert_done(&run);
+    assert_true(metric("labelled", 1, "rows") == SAMPLES);
+    assert_true(metric("labelled", 1, "soft_rows") == SAMPLES / 2);
+    assert_true(
+        near(metric("labelled", 1, "hard_loss"), metric("labelled", 1, "test_nll")));
+    slice = kd_format("%s@32:64", data);
+    run = TRAIN("nothing", NULL, MLP, "--data", slice, "--labels", fixture_path("half"),
+                "-T2", "--missing=skip");
+    assert_outcome(&run, KD_EDATA, "soft labels of none of its samples");
+    free(slice);
+}
+
 /* -- what cannot be trained on ---------------------------------------------- */
 
 static void data_that_do_not_fit_are_refused(void **state)
@@ -688,7 +1059,37 @@ static void data_that_do_not_fit_are_refused(void **state)
     assert_outcome(&run, KD_EDATA, "wide.npy: its samples or classes");
     run = TRAIN("misfit", NULL, MLP, "--data=npy:/no/such.npy");
     assert_outcome(&run, KD_ENOINPUT, "/no/such.npy");
-    assert_false(there("misfit", "recipe.txt"));
+    assert_int_not_equal(access(fixture_path("misfit"), F_OK), 0);
+}
+
+static void a_run_that_is_refused_leaves_no_directory(void **state)
+{
+    (void)state;
+    struct outcome run = TRAIN("deep/down/run", NULL, MLP, "--data=npy:/no/such.npy");
+    assert_outcome(&run, KD_ENOINPUT, "/no/such.npy");
+    assert_int_not_equal(access(fixture_path("deep"), F_OK), 0);
+    assert_int_equal(kd_make_directory(fixture_path("deep/down")), KD_OK);
+    run = TRAIN("deep/down/run", NULL, MLP, "--data=npy:/no/such.npy");
+    assert_outcome(&run, KD_ENOINPUT, "/no/such.npy");
+    assert_int_not_equal(access(fixture_path("deep/down/run"), F_OK), 0);
+    assert_int_equal(access(fixture_path("deep/down"), F_OK), 0);
+}
+
+static void a_directory_that_holds_a_cache_is_no_place_for_a_run(void **state)
+{
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F32);
+    struct kd_cache_writer *writer = NULL;
+
+    (void)state;
+    struct outcome run = TRAIN("soft", NULL, MLP, "--data", data_name(true));
+    assert_outcome(&run, KD_EUSAGE, "soft: holds a cache");
+    assert_false(there("soft", "recipe.txt"));
+    assert_false(there("soft", ".lock"));
+    run = TRAIN("a-run", NULL, MLP, "--data", data_name(true), "--epochs=1");
+    assert_done(&run);
+    assert_int_equal(kd_cache_writer_open(fixture_path("a-run"), &of, 10, &writer),
+                     KD_EUSAGE);
+    assert_says("a-run: holds a training run");
 }
 
 /* -- divergence ------------------------------------------------------------- */
@@ -720,6 +1121,8 @@ static void a_run_that_diverges_stops_and_says_where(void **state)
     assert_non_null(strstr(run.error, "epoch "));
     assert_non_null(strstr(run.error, ", step "));
     assert_non_null(strstr(run.error, "lower the learning rate (1000)"));
+    assert_non_null(strstr(run.error, "the last good checkpoint is "));
+    assert_non_null(strstr(run.error, in_run("diverges", "checkpoint.h5")));
     assert_false(there("diverges", "model.h5"));
 }
 
@@ -797,40 +1200,42 @@ static void a_damaged_checkpoint_gives_one_clear_error(void **state)
     free(bytes);
 }
 
-static void write_floats(const char *path, const char *name, float value)
+/* Each byte of a weight, of the optimiser's state and of what was measured counts. */
+static void a_checkpoint_that_was_altered_is_refused(void **state)
 {
-    struct kd_h5 *file = NULL;
-    struct kd_array_info info;
-    float *values = NULL;
+    static const char *const arrays[] = {"state_dict/fc1.weight",
+                                         "moments/1/fc1.weight", "metrics"};
 
-    assert_int_equal(kd_h5_open_rw(path, &file), KD_OK);
-    assert_int_equal(kd_h5_info(file, name, &info), KD_OK);
-    assert_int_equal(KD_NEW(values, (size_t)info.count), KD_OK);
-    values[info.count - 1] = value;
-    assert_int_equal(
-        kd_h5_write(file, name, KD_F32, info.rank, info.shape, values, NULL), KD_OK);
-    assert_int_equal(kd_h5_finish(file), KD_OK);
-    free(values);
-}
-
-static void a_checkpoint_that_is_not_finite_is_refused(void **state)
-{
     (void)state;
-    write_floats(damaged_run("nan-weight"), "state_dict/fc1.weight", NAN);
-    assert_damaged("nan-weight", "state_dict/fc1.weight");
-    write_floats(damaged_run("nan-velocity"), "velocity/fc1.weight", INFINITY);
-    assert_damaged("nan-velocity", "velocity/fc1.weight");
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        char name[16];
+        struct kd_h5 *file = NULL;
+        struct kd_array_info info;
+        uint8_t *bytes = NULL;
+        snprintf(name, sizeof name, "altered-%zu", i);
+        assert_int_equal(kd_h5_open_rw(damaged_run(name), &file), KD_OK);
+        assert_int_equal(kd_h5_info(file, arrays[i], &info), KD_OK);
+        assert_int_equal(KD_NEW(bytes, (size_t)info.bytes), KD_OK);
+        assert_int_equal(kd_h5_read(file, arrays[i], &info, bytes), KD_OK);
+        bytes[info.bytes - 2] ^= 1;
+        assert_int_equal(
+            kd_h5_write(file, arrays[i], info.type, info.rank, info.shape, bytes, NULL),
+            KD_OK);
+        assert_int_equal(kd_h5_finish(file), KD_OK);
+        assert_damaged(name, "its checksum is another");
+        free(bytes);
+    }
 }
 
-static void a_checkpoint_of_an_epoch_beyond_the_last_is_refused(void **state)
+static void a_checkpoint_of_another_epoch_than_it_was_is_refused(void **state)
 {
     struct kd_h5 *file = NULL;
 
     (void)state;
     assert_int_equal(kd_h5_open_rw(damaged_run("beyond"), &file), KD_OK);
-    assert_int_equal(kd_h5_set_u64(file, "epoch", 4), KD_OK);
+    assert_int_equal(kd_h5_set_u64(file, "epoch", 2), KD_OK);
     assert_int_equal(kd_h5_finish(file), KD_OK);
-    assert_damaged("beyond", "epoch 4");
+    assert_damaged("beyond", "its checksum is another");
 }
 
 static void another_kind_of_file_is_no_checkpoint(void **state)
@@ -860,22 +1265,38 @@ int main(void)
         cmocka_unit_test(an_epoch_trains_on_the_view_of_its_number),
         cmocka_unit_test(cached_views_are_trained_on_in_turn),
         cmocka_unit_test(a_stopped_run_goes_on_to_the_same_bytes),
+        cmocka_unit_test(a_run_on_two_threads_stops_and_goes_on),
         cmocka_unit_test(a_run_killed_at_any_file_goes_on_to_the_same_bytes),
         cmocka_unit_test(a_signal_behind_the_last_step_does_not_lose_the_network),
         cmocka_unit_test(an_interrupted_run_leaves_its_checkpoint_and_its_metrics),
         cmocka_unit_test(a_finished_run_is_left_as_it_is),
         cmocka_unit_test(a_network_that_was_removed_is_saved_again),
         cmocka_unit_test(another_recipe_in_the_same_directory_is_refused),
+        cmocka_unit_test(what_is_held_out_is_not_trained_on),
+        cmocka_unit_test(a_run_stops_when_no_epoch_is_better_any_more),
+        cmocka_unit_test(the_best_epoch_is_that_of_the_samples_it_is_chosen_by),
+        cmocka_unit_test(a_long_gradient_is_cut_to_its_length),
+        cmocka_unit_test(the_average_of_the_weights_is_saved),
+        cmocka_unit_test(smoothed_labels_make_the_loss_of_a_frozen_network_even),
+        cmocka_unit_test(samples_in_blocks_are_all_shown),
+        cmocka_unit_test(views_that_mix_samples_train),
+        cmocka_unit_test(every_optimizer_trains_and_goes_on_to_the_same_bytes),
+        cmocka_unit_test(a_run_with_everything_goes_on_to_the_same_bytes),
         cmocka_unit_test(soft_labels_train_beside_hard_ones),
+        cmocka_unit_test(labelled_and_unlabelled_samples_train_together),
         cmocka_unit_test(soft_labels_alone_train_on_data_without_labels),
         cmocka_unit_test(every_distance_trains),
+        cmocka_unit_test(a_sparse_cache_trains_under_every_rule),
+        cmocka_unit_test(samples_without_soft_labels_follow_their_rule),
         cmocka_unit_test(the_student_must_see_the_teachers_pixels),
         cmocka_unit_test(data_that_do_not_fit_are_refused),
+        cmocka_unit_test(a_run_that_is_refused_leaves_no_directory),
+        cmocka_unit_test(a_directory_that_holds_a_cache_is_no_place_for_a_run),
         cmocka_unit_test(a_run_that_diverges_stops_and_says_where),
         cmocka_unit_test(a_network_that_diverged_in_its_last_step_is_not_saved),
         cmocka_unit_test(a_damaged_checkpoint_gives_one_clear_error),
-        cmocka_unit_test(a_checkpoint_that_is_not_finite_is_refused),
-        cmocka_unit_test(a_checkpoint_of_an_epoch_beyond_the_last_is_refused),
+        cmocka_unit_test(a_checkpoint_that_was_altered_is_refused),
+        cmocka_unit_test(a_checkpoint_of_another_epoch_than_it_was_is_refused),
         cmocka_unit_test(another_kind_of_file_is_no_checkpoint),
     };
 

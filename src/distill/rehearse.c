@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* A rehearsal: what a run would be, and how long it would take, from a few steps. */
+#include "kd/train.h"
+
+#include "distill/run_internal.h"
+
+#include "kd/memory.h"
+#include "kd/progress.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Steps are timed until so many seconds are over, or so many of them; the first ones,
+ * which fill caches and make kernels, do not count. */
+#define SECONDS 2.0
+#define STEPS   50
+#define WARM_UP 2
+#define MEGA    1048576.0
+
+/* -- the network -------------------------------------------------------------- */
+
+static void shape_text(const struct kd_layer_facts *facts, char text[64])
+{
+    if (facts->height == 1 && facts->width == 1)
+        snprintf(text, 64, "%zu", facts->channels);
+    else
+        snprintf(text, 64, "%zu x %zu x %zu", facts->channels, facts->height,
+                 facts->width);
+}
+
+static void write_network(const struct kd_run *run, FILE *to)
+{
+    const struct kd_graph *graph = run->net->graph;
+    struct kd_layer_facts all = {.kind = "in all"};
+    char shape[64], arch[256];
+
+    kd_arch_text(&run->net->arch, arch);
+    fprintf(to, "%s\n\n%-14s %-28s %-16s %12s %14s\n", arch, "layer", "name", "output",
+            "parameters", "multiply-adds");
+    for (size_t i = 0; i < kd_graph_num_layers(graph); i++) {
+        struct kd_layer_facts facts;
+        kd_graph_layer(graph, i, &facts);
+        shape_text(&facts, shape);
+        fprintf(to, "%-14s %-28s %-16s %12zu %14llu\n", facts.kind, facts.name, shape,
+                facts.parameters, (unsigned long long)facts.multiply_adds);
+        all.parameters += facts.parameters;
+        all.multiply_adds += facts.multiply_adds;
+    }
+    fprintf(to, "%-14s %-28s %-16s %12zu %14llu\n\n", all.kind, "", "", all.parameters,
+            (unsigned long long)all.multiply_adds);
+}
+
+/* -- the time ------------------------------------------------------------------- */
+
+struct timing {
+    uint64_t steps;
+    double seconds;
+};
+
+/* Trains on the first batches of the first epoch; what is learned is thrown away. */
+static enum kd_status time_steps(struct kd_run *run, struct timing *timing)
+{
+    const uint64_t most = run->steps < STEPS ? run->steps : STEPS;
+    const uint64_t warm_up = most > WARM_UP ? WARM_UP : 0;
+    enum kd_status status = KD_EBUG;
+    struct kd_epoch unused = {0};
+    double started = kd_seconds();
+    void *feed = NULL;
+
+    kd_order_draw(&run->order, 1);
+    kd_loader_begin(run->loader, 1, run->steps);
+    for (uint64_t step = 0; step < most && timing->seconds < SECONDS; step++) {
+        if (kd_interrupted()) {
+            status = kd_fail_interrupted("timing");
+            goto out;
+        }
+        if (step == warm_up)
+            started = kd_seconds();
+        KD_TRY(kd_loader_next(run->loader, &feed));
+        KD_TRY(kd_run_step(run, feed, step, &unused));
+        if (step < warm_up)
+            continue;
+        timing->steps++;
+        timing->seconds = kd_seconds() - started;
+    }
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* "1 h 02 min", "3 min 20 s", "4.1 s" */
+static void duration_text(double seconds, char text[32])
+{
+    const unsigned long whole = (unsigned long)(seconds + 0.5);
+
+    if (seconds < 60)
+        snprintf(text, 32, "%.1f s", seconds);
+    else if (seconds < 3600)
+        snprintf(text, 32, "%lu min %02lu s", whole / 60, whole % 60);
+    else
+        snprintf(text, 32, "%lu h %02lu min", whole / 3600, whole / 60 % 60);
+}
+
+static void write_estimate(const struct kd_run *run, const struct timing *timing,
+                           FILE *to)
+{
+    const struct kd_recipe *r = run->recipe;
+    const double step = timing->seconds / (double)timing->steps;
+    const double epoch = step * (double)run->steps;
+    char one[32], all[32];
+
+    duration_text(epoch, one);
+    duration_text(epoch * (double)r->epochs, all);
+    fprintf(to, "%-16s %lu of an epoch, %u held out\n", "samples",
+            (unsigned long)run->order.count, (unsigned)run->order.num_held);
+    fprintf(to, "%-16s %llu of %llu samples\n", "steps of an epoch",
+            (unsigned long long)run->steps, (unsigned long long)r->batch);
+    fprintf(to, "%-16s %.1f MiB\n", "network's memory",
+            (double)kd_graph_memory(run->net->graph) / MEGA);
+    fprintf(to, "%-16s %.0f samples/s, over %llu steps\n", "speed",
+            (double)r->batch / step, (unsigned long long)timing->steps);
+    fprintf(to, "%-16s %s\n", "an epoch", one);
+    fprintf(to, "%-16s %s, without measuring\n", "all epochs", all);
+}
+
+enum kd_status kd_train_rehearse(const struct kd_recipe *recipe, FILE *to)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_run run = {.recipe = recipe, .directory = ""};
+    struct timing timing = {0};
+
+    KD_TRY(kd_run_open(&run));
+    write_network(&run, to);
+    KD_TRY(time_steps(&run, &timing));
+    write_estimate(&run, &timing, to);
+    status = ferror(to) ? kd_fail_errno(KD_EIO, "cannot write the table") : KD_OK;
+out:
+    kd_run_close(&run);
+    return status;
+}
