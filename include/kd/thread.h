@@ -13,11 +13,12 @@
 #include <stddef.h>
 
 /*
- * Makes waiting threads sleep instead of spin, so that the stages of a pipeline can
- * share the cores: two programs that spin on the same two cores run at a tenth of
- * their speed. OpenMP reads that setting before main does anything, so the program
- * starts itself again with OMP_WAIT_POLICY=passive, unless the user has set it or
- * GOMP_SPINCOUNT. `argv` is main's; for any other nothing is done.
+ * Makes waiting threads go to sleep after a moment instead of spinning, so that the
+ * stages of a pipeline can share the cores: two programs that spin on the same two
+ * cores run at a tenth of their speed. OpenMP reads its settings before main does
+ * anything, so the program starts itself again with OMP_WAIT_POLICY=passive and a
+ * small GOMP_SPINCOUNT, unless the user has set either. `argv` is main's; for any other
+ * nothing is done.
  */
 void kd_threads_share(char **argv);
 

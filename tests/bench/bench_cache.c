@@ -14,9 +14,7 @@
  *     soft tempered       the same at another
  *     expand              kd_soft_read of top-10 rows: soft labels of all classes
  *
- * Threads stay awake between batches, as OpenMP has it by default: nothing else is to
- * run meanwhile. Where they sleep (OMP_WAIT_POLICY=passive, as in pipelines), waking
- * one takes as long as reading a small batch, which then stays on one thread.
+ * Threads wait as in the programs (kd_threads_share).
  */
 #include "kd/cache_writer.h"
 #include "kd/file.h"
@@ -333,6 +331,7 @@ int main(int argc, char **argv)
     struct bench bench = {0};
     enum kd_status status = KD_EBUG;
 
+    kd_threads_share(argv);
     if (argc != 5) {
         fprintf(stderr, "usage: bench_cache DIRECTORY ROWS CLASSES THREADS\n");
         return KD_EUSAGE;
