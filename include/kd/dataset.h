@@ -19,9 +19,14 @@
  *     hdf5:FILE:/x[,/y]         the same, datasets of an HDF5 file; its root
  *                               attribute class_names ("cat,dog"), if it has one,
  *                               names the classes
- *     folder:DIR                DIR/CLASS/NAME.png, .jpg or .jpeg; classes are the
- *                               sorted folder names; every image has the size of
- *                               the first, gray and palette images become RGB
+ *     folder:DIR[,WORD...]      DIR/CLASS/NAME.png, .jpg or .jpeg; classes are the
+ *                               sorted folder names; gray and palette images become
+ *                               RGB. Without a word every image has the size of the
+ *                               first. Words: resizeS (the shorter side becomes S) or
+ *                               resizeHxW, then cropS or cropHxW (the centre), see
+ *                               kd/resize.h; and unlabeled: folders are no classes, and
+ *                               images may lie in DIR itself. How a camera was held
+ *                               (EXIF) is not looked at
  *     ...@A:B                   ids A to B-1 of it; either may be left out
  *
  * An id is the sample's position in the whole dataset, whatever the slice.
@@ -37,6 +42,7 @@
 #include "kd/status.h"
 #include "kd/type.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -63,8 +69,9 @@ struct kd_dataset_facts {
     const char *const *class_names; /* [num_classes], or NULL */
 
     /* Of the whole dataset's content, whatever the slice: shape, type, number,
-     * every sample (folder: each file's name, size and first 4 KiB) and label. The
-     * same samples compressed or in another container are the same dataset. */
+     * every sample (folder: each file's name, size and first 4 KiB, and the words that
+     * resize and crop) and label. The same samples compressed or in another container
+     * are the same dataset. */
     struct kd_digest digest;
 
     /* Of the class names in order; of the numbers "0", "1", ... where there are
@@ -77,6 +84,17 @@ void kd_dataset_close(struct kd_dataset *data); /* NULL is fine */
 
 /* Owned by the dataset. */
 const struct kd_dataset_facts *kd_dataset_facts(const struct kd_dataset *data);
+
+/* Whether its images have different sizes, and no word in its name makes them one: then
+ * only those of the first one's size can be read. Looks at every image of a folder. */
+enum kd_status kd_dataset_sizes_differ(const struct kd_dataset *data,
+                                       bool *differ) KD_CHECKED;
+
+/* Opens the same with the words of `how` added to its name; for folders. */
+struct kd_resize;
+enum kd_status kd_dataset_open_sized(const struct kd_dataset *data,
+                                     const struct kd_resize *how,
+                                     struct kd_dataset **sized) KD_CHECKED;
 
 /* Elements of a sample: channels * height * width. */
 size_t kd_shape_size(struct kd_shape shape);
@@ -98,6 +116,11 @@ enum kd_status kd_dataset_classes_fit(const struct kd_dataset_facts *data,
  * is not in the slice, so that nobody trains on what was held out. */
 enum kd_status kd_dataset_read(const struct kd_dataset *data, uint64_t id, void *pixels,
                                int32_t *label) KD_CHECKED;
+
+/* The same of any sample of the whole dataset: for views that mix samples, where it
+ * was said from which. */
+enum kd_status kd_dataset_read_any(const struct kd_dataset *data, uint64_t id,
+                                   void *pixels, int32_t *label) KD_CHECKED;
 
 /* The label alone, without decoding the sample; -1 outside the slice. */
 int32_t kd_dataset_label(const struct kd_dataset *data, uint64_t id);

@@ -28,7 +28,7 @@ enum kd_random_purpose {
     KD_RANDOM_GLYPH = 4,   /* drawing of synthetic sample id */
     KD_RANDOM_DROPOUT = 5,
     KD_RANDOM_TEST = 6,
-    KD_RANDOM_SAMPLE = 7, /* which classes of (id, view) a sampled row keeps */
+    KD_RANDOM_SAMPLE = 7,  /* which classes of (id, view) a sampled row keeps */
     KD_RANDOM_TEACHER = 8, /* whose row (id, view) becomes under the policy random */
     KD_RANDOM_NOISE = 9    /* of private votes on (id, view) */
 };

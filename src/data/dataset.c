@@ -7,6 +7,7 @@
 #include "data/format_internal.h"
 #include "kd/memory.h"
 #include "kd/options.h"
+#include "kd/resize.h"
 #include "kd/thread.h"
 
 #include <inttypes.h>
@@ -404,21 +405,63 @@ const struct kd_dataset_facts *kd_dataset_facts(const struct kd_dataset *data)
     return &data->facts;
 }
 
+enum kd_status kd_dataset_sizes_differ(const struct kd_dataset *data, bool *differ)
+{
+    *differ = false;
+    return data->format->sizes_differ != NULL ? data->format->sizes_differ(data, differ)
+                                              : KD_OK;
+}
+
+enum kd_status kd_dataset_open_sized(const struct kd_dataset *data,
+                                     const struct kd_resize *how,
+                                     struct kd_dataset **sized)
+{
+    enum kd_status status = KD_EBUG;
+    char words[KD_RESIZE_TEXT], *whole = kd_copy_string(data->name), *name = NULL;
+    struct slice slice;
+
+    *sized = NULL;
+    KD_TRY(whole != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(cut_slice(whole, &slice));
+    kd_resize_text(how, words);
+    name = kd_format("%s,%s%s", whole, words, data->name + strlen(whole));
+    KD_TRY(name != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(kd_dataset_open(name, sized));
+out:
+    free(whole);
+    free(name);
+    return status;
+}
+
 static bool in_slice(const struct kd_dataset *data, uint64_t id)
 {
     return id >= data->facts.first && id < data->facts.end;
+}
+
+static enum kd_status no_such_sample(const struct kd_dataset *data, uint64_t id,
+                                     uint64_t first, uint64_t end)
+{
+    return kd_fail(KD_EDATA,
+                   "%s: there is no sample %" PRIu64 " in it, but %" PRIu64
+                   " to %" PRIu64,
+                   data->name, id, first, end - 1);
 }
 
 enum kd_status kd_dataset_read(const struct kd_dataset *data, uint64_t id, void *pixels,
                                int32_t *label)
 {
     if (!in_slice(data, id))
-        return kd_fail(KD_EDATA,
-                       "%s: there is no sample %" PRIu64 " in it, but %" PRIu64
-                       " to %" PRIu64,
-                       data->name, id, data->facts.first, data->facts.end - 1);
+        return no_such_sample(data, id, data->facts.first, data->facts.end);
+    return kd_dataset_read_any(data, id, pixels, label);
+}
+
+enum kd_status kd_dataset_read_any(const struct kd_dataset *data, uint64_t id,
+                                   void *pixels, int32_t *label)
+{
+    if (id >= data->facts.total)
+        return no_such_sample(data, id, 0, data->facts.total);
     if (label != NULL)
-        *label = kd_dataset_label(data, id);
+        *label = data->label != NULL ? data->label[id] : -1;
     if (data->format->read != NULL)
         return data->format->read(data, id, pixels);
     memcpy(pixels, find_sample(data, id), data->sample_bytes);

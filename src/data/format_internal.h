@@ -15,6 +15,7 @@
 #include "kd/status.h"
 #include "kd/type.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,6 +62,9 @@ struct kd_format {
      * the dataset's digest is made of, besides shape, type and labels. */
     enum kd_status (*read)(const struct kd_dataset *data, uint64_t id, void *pixels);
     enum kd_status (*add_content)(const struct kd_dataset *data, struct kd_hash *hash);
+
+    /* kd_dataset_sizes_differ; NULL: they do not. */
+    enum kd_status (*sizes_differ)(const struct kd_dataset *data, bool *differ);
 
     void (*close)(struct kd_dataset *data); /* frees state; may be NULL */
 };

@@ -153,6 +153,26 @@ static void ids_are_positions_in_the_whole_and_stay_in_the_slice(void **state)
     kd_dataset_close(data);
 }
 
+static void any_sample_of_the_whole_can_be_had(void **state)
+{
+    struct kd_dataset *whole = open_dataset("cifar10:s.bin");
+    struct kd_dataset *slice = open_dataset("cifar10:s.bin@2:5");
+    uint8_t one[3072], other[3072];
+    int32_t label = -7;
+
+    (void)state;
+    for (uint64_t id = 0; id < 9; id++) {
+        assert_ok(kd_dataset_read(whole, id, one, NULL));
+        assert_ok(kd_dataset_read_any(slice, id, other, &label));
+        assert_memory_equal(one, other, sizeof one);
+        assert_int_equal(label, kd_dataset_label(whole, id));
+    }
+    assert_int_equal(kd_dataset_read_any(slice, 9, other, NULL), KD_EDATA);
+    assert_non_null(strstr(kd_error(), "no sample 9 in it, but 0 to 8"));
+    kd_dataset_close(whole);
+    kd_dataset_close(slice);
+}
+
 static void slices_that_hold_nothing_are_refused(void **state)
 {
     (void)state;
@@ -658,6 +678,7 @@ int main(void)
         cmocka_unit_test(unknown_names_are_refused_with_the_known_ones),
         cmocka_unit_test(slices_take_ids_a_to_b),
         cmocka_unit_test(ids_are_positions_in_the_whole_and_stay_in_the_slice),
+        cmocka_unit_test(any_sample_of_the_whole_can_be_had),
         cmocka_unit_test(slices_that_hold_nothing_are_refused),
         cmocka_unit_test(an_at_sign_may_be_part_of_a_file_name),
         cmocka_unit_test(the_digest_is_of_content_alone),

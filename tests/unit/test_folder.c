@@ -3,6 +3,7 @@
 #include "kd/dataset.h"
 
 #include "data_fixture.h"
+#include "kd/resize.h"
 
 #include <png.h>
 #include <sys/stat.h>
@@ -262,6 +263,107 @@ static void images_of_other_sizes_are_refused_when_read(void **state)
     kd_dataset_close(data);
 }
 
+static void images_of_any_size_are_resized(void **state)
+{
+    const struct kd_resize how = {.side = 4, .crop_height = 3, .crop_width = 4};
+    const struct kd_shape large = {3, 12, 16}, wide = {3, 7, 20};
+    uint8_t image[3 * 12 * 16], due[36], pixels[36];
+    bool differ = false;
+
+    (void)state;
+    make_root("any");
+    write_png("any/a/1.png", 16, 12, PNG_COLOR_TYPE_RGB, 8, 0);
+    write_png("any/a/2.png", 20, 7, PNG_COLOR_TYPE_RGB, 8, 0);
+    struct kd_dataset *data = open_dataset("folder:any");
+    assert_ok(kd_dataset_sizes_differ(data, &differ));
+    assert_true(differ);
+    assert_ok(kd_dataset_read(data, 0, image, NULL));
+    kd_dataset_close(data);
+    data = open_dataset("folder:any,resize4,crop3x4@0:2");
+    assert_ok(kd_dataset_sizes_differ(data, &differ));
+    assert_false(differ);
+    assert_int_equal(kd_dataset_facts(data)->shape.height, 3);
+    assert_int_equal(kd_dataset_facts(data)->shape.width, 4);
+    assert_ok(kd_resize_apply(&how, KD_U8, large, image, due));
+    assert_ok(kd_dataset_read(data, 0, pixels, NULL));
+    assert_memory_equal(pixels, due, sizeof due);
+    for (size_t i = 0; i < 3 * 7 * 20; i++)
+        image[i] = (uint8_t)(i / 140 + 10 * (i % 140 / 20) + 3 * (i % 20));
+    assert_ok(kd_resize_apply(&how, KD_U8, wide, image, due));
+    assert_ok(kd_dataset_read(data, 1, pixels, NULL));
+    assert_memory_equal(pixels, due, sizeof due);
+    kd_dataset_close(data);
+}
+
+static void a_size_is_part_of_the_digest(void **state)
+{
+    static const char *const names[] = {
+        "folder:sized", "folder:sized,resize8", "folder:sized,resize8,crop8",
+        "folder:sized,resize8x8", "folder:sized,unlabeled"};
+    enum { N = sizeof names / sizeof *names };
+    const struct kd_resize how = {.side = 8};
+    struct kd_dataset *data[N], *same = NULL;
+
+    (void)state;
+    make_root("sized");
+    write_png("sized/a/1.png", 8, 8, PNG_COLOR_TYPE_RGB, 8, 0);
+    for (size_t i = 0; i < N; i++) {
+        data[i] = open_dataset(names[i]);
+        for (size_t j = 0; j < i; j++)
+            assert_false(kd_digest_equal(&kd_dataset_facts(data[i])->digest,
+                                         &kd_dataset_facts(data[j])->digest));
+    }
+    assert_ok(kd_dataset_open_sized(data[0], &how, &same));
+    assert_string_equal(kd_dataset_facts(same)->name, names[1]);
+    assert_true(kd_digest_equal(&kd_dataset_facts(same)->digest,
+                                &kd_dataset_facts(data[1])->digest));
+    kd_dataset_close(same);
+    for (size_t i = 0; i < N; i++)
+        kd_dataset_close(data[i]);
+    data[0] = open_dataset("folder:sized@0:1");
+    assert_ok(kd_dataset_open_sized(data[0], &how, &same));
+    assert_string_equal(kd_dataset_facts(same)->name, "folder:sized,resize8@0:1");
+    kd_dataset_close(same);
+    kd_dataset_close(data[0]);
+}
+
+static void images_without_classes(void **state)
+{
+    uint8_t pixels[36];
+    int32_t label = 0;
+
+    (void)state;
+    make_root("plain");
+    assert_int_equal(mkdir("plain/empty", 0777), 0);
+    assert_refused("folder:plain,unlabeled", KD_EDATA, "plain: no .png", "");
+    write_png("plain/2.png", 4, 3, PNG_COLOR_TYPE_RGB, 8, 0);
+    write_png("plain/a/1.png", 4, 3, PNG_COLOR_TYPE_GRAY, 8, 0);
+    struct kd_dataset *data = open_dataset("folder:plain,unlabeled");
+    assert_int_equal(kd_dataset_facts(data)->total, 2);
+    assert_int_equal(kd_dataset_facts(data)->num_classes, 0);
+    assert_null(kd_dataset_facts(data)->class_names);
+    assert_ok(kd_dataset_read(data, 0, pixels, &label));
+    assert_int_equal(label, -1);
+    assert_int_equal(pixels[1], 3); /* that of the folder itself comes first */
+    assert_ok(kd_dataset_read(data, 1, pixels, &label));
+    assert_int_equal(pixels[1], 1);
+    kd_dataset_close(data);
+}
+
+static void words_that_make_no_sense_are_refused(void **state)
+{
+    (void)state;
+    make_root("words");
+    write_png("words/a/1.png", 4, 3, PNG_COLOR_TYPE_RGB, 8, 0);
+    assert_refused("folder:words,resize0", KD_EUSAGE,
+                   "folder:words,resize0: ", "resize224");
+    assert_refused("folder:words,crop2,crop3", KD_EUSAGE, "'crop2'", "another one");
+    assert_refused("folder:words,crop5", KD_EDATA, "words/a/1.png: a crop of 5 x 5",
+                   "3 x 4");
+    assert_refused("folder:words,resized", KD_ENOINPUT, "words,resized", "cannot open");
+    assert_refused("folder:,crop5", KD_EUSAGE, "folder:DIR", "");
+}
+
 /* Every shorter version of an image is an error, in its head or in its pixels;
  * but for the end mark, which tells nothing. */
 static void assert_cuts_refused(const char *whole, size_t spare)
@@ -343,6 +445,10 @@ int main(void)
         cmocka_unit_test(files_are_known_by_content_not_by_name),
         cmocka_unit_test(the_digest_follows_names_and_content),
         cmocka_unit_test(folders_without_images_are_refused),
+        cmocka_unit_test(images_of_any_size_are_resized),
+        cmocka_unit_test(a_size_is_part_of_the_digest),
+        cmocka_unit_test(images_without_classes),
+        cmocka_unit_test(words_that_make_no_sense_are_refused),
         cmocka_unit_test(images_of_other_sizes_are_refused_when_read),
         cmocka_unit_test(truncated_images_are_refused),
         cmocka_unit_test(damaged_images_are_refused),
