@@ -3,7 +3,7 @@
  * Dumps: a teacher run once over a dataset and its views, into a cache.
  *
  *     struct kd_dump_options options = {
- *         .temperature = 4, .dtype = KD_F16, .samples_a_shard = 8192,
+ *         .temperature = 4, .codec = {.dtype = KD_F16}, .samples_a_shard = 8192,
  *         .first_view = 1, .views = 4, .history = "kd-dump 1.0: ..."};
  *     KD_TRY(kd_view_parse("crop4,flip", seed, &options.augment));
  *     KD_TRY(kd_dump_run(data, teacher, "soft-labels", &options));
@@ -27,7 +27,7 @@
 
 struct kd_dump_options {
     double temperature;          /* T > 0 */
-    enum kd_type dtype;          /* KD_F16 or KD_F32 */
+    struct kd_codec codec;       /* how rows are stored */
     uint64_t samples_a_shard;    /* S: shard n holds ids n*S to (n+1)*S-1 */
     struct kd_view_spec augment; /* how views above 0 are drawn */
     uint32_t first_view, views;  /* first_view to first_view + views - 1 */
@@ -36,6 +36,16 @@ struct kd_dump_options {
     enum kd_status (*finished)(void *context, const char *path);
     void *context;
 };
+
+/* Sets first_view and views, of a user's words: views 1 to `views` are drawn, and the
+ * clean view 0 comes along where it is asked for; without an augmentation there is only
+ * that. Set options->augment before. */
+void kd_dump_set_views(struct kd_dump_options *options, uint32_t views, bool clean);
+
+/* The command, but for what may vary between equal runs: where things lie. On the
+ * heap; NULL where there is no memory. */
+char *kd_dump_history(const struct kd_teacher *teacher,
+                      const struct kd_dump_options *options) KD_CHECKED;
 
 /* What the cache calls itself. KD_EDATA where the samples or classes are not the
  * teacher's, KD_EUSAGE where the options do not make sense. */

@@ -2,7 +2,8 @@
 /*
  * A dump as a whole. Shards are made one after another in the order of ids; a batch
  * holds rows of one shard, all views of a sample beside each other, so that what a
- * row's neighbours are does not depend on where an earlier run was stopped.
+ * row's neighbours are does not depend on where an earlier run was stopped. While the
+ * teacher works on some batches the next ones are prepared, beyond a shard's end too.
  */
 #include "kd/dump.h"
 
@@ -12,11 +13,27 @@
 #include "kd/log.h"
 #include "kd/memory.h"
 #include "kd/progress.h"
+#include "teach/teacher_internal.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A batch on its way through the teacher. */
+struct flight {
+    struct kd_batch batch;
+    void *input;   /* as the teacher wants it */
+    float *logits; /* [batch][classes] */
+    bool last;     /* of its shard */
+};
+
+/* Rows of the shards that are to be made, in order. */
+struct place {
+    size_t part;  /* of the cache writer's */
+    uint64_t row; /* in it */
+};
 
 struct run {
     const struct kd_dataset *data;
@@ -26,8 +43,12 @@ struct run {
     struct kd_identity identity;
     struct kd_cache_writer *writer;
 
-    struct kd_batch batch;
-    float *logits; /* [batch][classes] */
+    struct flight *flights; /* [num_flights], a ring */
+    size_t num_flights;
+    uint64_t asked, answered;      /* batches so far */
+    struct place next;             /* what is to be asked next */
+    size_t part;                   /* the shard whose rows are answered next */
+    struct kd_shard_writer *shard; /* it, if it is open */
     struct kd_progress progress;
     uint64_t rows_done;
     uint64_t labelled, agreeing; /* of the rows of this run */
@@ -57,11 +78,18 @@ static void append(char *text, size_t size, const char *format, ...)
     va_end(arguments);
 }
 
-/* "mean=0.507,0.487,0.441 deviation=0.267,0.256,0.276", or "none". */
-static void describe_normalize(const struct kd_normalize *normalize, char *text,
-                               size_t size)
+/* "mean=0.507,0.487,0.441 deviation=0.267,0.256,0.276", or "none"; in front of it what
+ * else is done with samples, as "resize256,crop224 nhwc uint8". */
+static void describe_input(const struct kd_input *input, char *text, size_t size)
 {
+    const struct kd_normalize *normalize = &input->normalize;
+    char words[KD_RESIZE_TEXT];
+
+    kd_resize_text(&input->resize, words);
     text[0] = '\0';
+    append(text, size, "%s%s", words, words[0] != '\0' ? " " : "");
+    append(text, size, "%s%s", input->channels_last ? "nhwc " : "",
+           input->type == KD_U8 ? "uint8 " : "");
     append(text, size, normalize->count == 0 ? "none" : "mean=");
     for (size_t i = 0; i < normalize->count; i++)
         append(text, size, "%s%.3g", i > 0 ? "," : "", normalize->mean[i]);
@@ -70,9 +98,7 @@ static void describe_normalize(const struct kd_normalize *normalize, char *text,
                i > 0 ? "," : " deviation=", normalize->deviation[i]);
 }
 
-/* A file may be called anything; an attribute may not. The digest tells teachers
- * apart, so the name may be cut. */
-static void copy_name(char *to, size_t size, const char *name)
+void kd_teacher_copy_name(char *to, size_t size, const char *name)
 {
     snprintf(to, size, "%s", name);
     for (; *to != '\0'; to++)
@@ -91,7 +117,7 @@ enum kd_status kd_dump_identity(const struct kd_dataset *data,
 
     *identity = (struct kd_identity){.kind = KD_KIND_TEACHER,
                                      .value_kind = KD_VALUE_LOGITS,
-                                     .dtype = options->dtype,
+                                     .codec = options->codec,
                                      .num_classes = by->num_classes,
                                      .temperature = options->temperature,
                                      .class_map_digest = by->class_map_digest,
@@ -105,11 +131,13 @@ enum kd_status kd_dump_identity(const struct kd_dataset *data,
     kd_view_text(&options->augment, identity->augment);
     if (strcmp(identity->augment, "none") == 0)
         identity->seed = 0; /* nothing is drawn: caches of any seed are alike */
-    describe_normalize(&by->normalize, identity->normalize, sizeof identity->normalize);
-    copy_name(identity->teacher_name, sizeof identity->teacher_name, by->name);
+    describe_input(&by->input, identity->normalize, sizeof identity->normalize);
+    kd_teacher_copy_name(identity->teacher_name, sizeof identity->teacher_name,
+                         by->name);
     snprintf(identity->bn_mode, sizeof identity->bn_mode, "%s", by->bn_mode);
     KD_TRY(check_options(options, identity->augment));
     KD_TRY(kd_teacher_fits(teacher, from));
+    KD_TRY(kd_codec_check(&identity->codec, identity->num_classes));
     KD_TRY(kd_identity_check(identity));
     status = KD_OK;
 out:
@@ -118,12 +146,12 @@ out:
 
 /* -- rows ------------------------------------------------------------------- */
 
-/* Names the batch's rows: `count` of them from row `first` of a shard that begins
+/* Names the rows of a batch: `count` of them from row `first` of a shard that begins
  * with sample `begin`. */
-static void name_rows(struct run *run, uint64_t begin, uint64_t first, size_t count)
+static void name_rows(const struct run *run, uint64_t begin, uint64_t first,
+                      size_t count, struct kd_batch *batch)
 {
     const uint32_t views = run->identity.views;
-    struct kd_batch *batch = &run->batch;
 
     batch->size = count;
     for (size_t i = 0; i < count; i++) {
@@ -132,78 +160,147 @@ static void name_rows(struct run *run, uint64_t begin, uint64_t first, size_t co
     }
 }
 
-/* Sample -> view -> teacher -> logits / T. */
-static enum kd_status make_rows(struct run *run)
+/* The shard of the rows that are to be asked next; NULL if there are no more. */
+static const struct kd_cache_part *find_next(struct run *run)
+{
+    const struct kd_cache_part *part = NULL;
+
+    for (; run->next.part < kd_cache_writer_count(run->writer); run->next.part++) {
+        part = kd_cache_writer_part(run->writer, run->next.part);
+        if (!part->kept && run->next.row < part->rows)
+            return part;
+        run->next.row = 0;
+    }
+    return NULL;
+}
+
+/* Sample -> view -> teacher. */
+static enum kd_status ask(struct run *run, const struct kd_cache_part *part)
 {
     enum kd_status status = KD_EBUG;
     const struct kd_teacher_facts *by = kd_teacher_facts(run->teacher);
-    struct kd_batch *batch = &run->batch;
-    const size_t values = batch->size * run->identity.num_classes;
+    struct flight *flight = &run->flights[run->asked % run->num_flights];
+    struct kd_batch *batch = &flight->batch;
+    const uint64_t left = part->rows - run->next.row;
 
-    KD_TRY(kd_batch_fill(batch, run->data, &run->options->augment, &by->normalize));
-    KD_TRY(kd_teacher_run(run->teacher, batch->input, batch->size, run->logits));
-    for (size_t i = 0; i < values; i++)
-        run->logits[i] = (float)((double)run->logits[i] / run->identity.temperature);
+    name_rows(run, part->begin, run->next.row,
+              left < batch->capacity ? (size_t)left : batch->capacity, batch);
+    KD_TRY(kd_batch_fill_as(batch, run->data, &run->options->augment, &by->input,
+                            flight->input));
+    KD_TRY(kd_teacher_submit(run->teacher, flight->input, batch->size, flight->logits));
+    run->next.row += batch->size;
+    run->asked++;
+    flight->last = run->next.row == part->rows;
     status = KD_OK;
 out:
     return status;
 }
 
-/* How often the teacher is right: shows at a glance that rows and labels match. */
-static void count_agreeing(struct run *run)
+/* How often the teacher is right: shows at a glance that rows and labels match. Of a
+ * mixture the right one is the label of the larger share. */
+static void count_agreeing(struct run *run, const struct flight *flight)
 {
     const size_t classes = run->identity.num_classes;
+    const struct kd_batch *batch = &flight->batch;
 
-    for (size_t i = 0; i < run->batch.size; i++) {
-        const float *row = run->logits + i * classes;
+    for (size_t i = 0; i < batch->size; i++) {
+        const float *row = flight->logits + i * classes;
+        const int32_t label =
+            batch->ratio[i] < 0.5f ? batch->partner_label[i] : batch->label[i];
         size_t best = 0;
 
         for (size_t c = 1; c < classes; c++)
             best = row[c] > row[best] ? c : best;
-        run->labelled += run->batch.label[i] >= 0;
-        run->agreeing += run->batch.label[i] == (int32_t)best;
+        run->labelled += label >= 0;
+        run->agreeing += label == (int32_t)best;
     }
 }
 
-static enum kd_status write_rows(struct run *run, struct kd_shard_writer *writer)
+static enum kd_status write_rows(struct run *run, const struct flight *flight)
 {
-    const struct kd_batch *batch = &run->batch;
-    const struct kd_rows rows = {batch->size, batch->id, batch->view, batch->label,
-                                 run->logits};
-    const enum kd_status status = kd_shard_writer_add(writer, &rows);
+    const struct kd_batch *batch = &flight->batch;
+    const struct kd_rows rows = {.count = batch->size,
+                                 .id = batch->id,
+                                 .view = batch->view,
+                                 .label = batch->label,
+                                 .scaled = flight->logits};
+    const enum kd_status status = kd_shard_writer_add(run->shard, &rows);
 
     if (status != KD_OK)
         return status;
-    count_agreeing(run);
+    count_agreeing(run, flight);
     run->rows_done += batch->size;
     kd_progress_set(&run->progress,
                     kd_cache_writer_kept_rows(run->writer) + run->rows_done);
     return KD_OK;
 }
 
-static enum kd_status dump_shard(struct run *run, const struct kd_cache_part *part)
+/* Teacher -> logits / T. */
+static enum kd_status collect(struct run *run, const struct flight *flight)
+{
+    const struct kd_batch *batch = &flight->batch;
+    const size_t values = batch->size * run->identity.num_classes;
+    const enum kd_status status = kd_teacher_collect(run->teacher);
+
+    if (status == KD_EDATA || status == KD_EIO)
+        kd_error_prefix("samples %llu to %llu", (unsigned long long)batch->id[0],
+                        (unsigned long long)batch->id[batch->size - 1]);
+    if (status != KD_OK)
+        return status;
+    for (size_t i = 0; i < values; i++)
+        flight->logits[i] =
+            (float)((double)flight->logits[i] / run->identity.temperature);
+    return KD_OK;
+}
+
+/* -- shards ----------------------------------------------------------------- */
+
+static enum kd_status tell(const struct run *run, const struct kd_cache_part *part)
+{
+    const struct kd_dump_options *options = run->options;
+
+    return options->finished != NULL ? options->finished(options->context, part->path)
+                                     : KD_OK;
+}
+
+/* Goes on to the next shard that is to be made, past those that are there. */
+static enum kd_status pass_kept(struct run *run)
+{
+    enum kd_status status = KD_OK;
+
+    for (; run->part < kd_cache_writer_count(run->writer); run->part++) {
+        const struct kd_cache_part *part = kd_cache_writer_part(run->writer, run->part);
+
+        if (!part->kept)
+            break;
+        KD_TRY(tell(run, part));
+    }
+out:
+    return status;
+}
+
+/* Takes the oldest batch back, and stores its rows. */
+static enum kd_status take(struct run *run)
 {
     enum kd_status status = KD_EBUG;
-    struct kd_shard_writer *writer = NULL;
+    const struct flight *flight = &run->flights[run->answered % run->num_flights];
+    const struct kd_cache_part *part = kd_cache_writer_part(run->writer, run->part);
 
-    KD_TRY(kd_shard_writer_open(part->path, &run->identity, part->rows,
-                                run->options->history, &writer));
-    for (uint64_t row = 0; row < part->rows; row += run->batch.size) {
-        const uint64_t left = part->rows - row;
-
-        if (kd_interrupted()) {
-            status = kd_fail_interrupted(run->directory);
-            goto out;
-        }
-        name_rows(run, part->begin, row,
-                  left < run->batch.capacity ? (size_t)left : run->batch.capacity);
-        KD_TRY(make_rows(run));
-        KD_TRY(write_rows(run, writer));
-    }
-    status = kd_shard_writer_commit(writer);
-    writer = NULL;
+    KD_TRY(collect(run, flight));
+    if (run->shard == NULL)
+        KD_TRY(kd_shard_writer_open(part->path, &run->identity, part->rows,
+                                    run->options->history, &run->shard));
+    KD_TRY(write_rows(run, flight));
+    run->answered++;
+    if (!flight->last)
+        return KD_OK;
+    status = kd_shard_writer_commit(run->shard);
+    run->shard = NULL;
+    KD_TRY(status);
+    KD_TRY(tell(run, part));
+    run->part++;
+    KD_TRY(pass_kept(run));
 out:
-    kd_shard_writer_abandon(writer);
     return status;
 }
 
@@ -212,15 +309,18 @@ out:
 static enum kd_status dump_shards(struct run *run)
 {
     enum kd_status status = KD_EBUG;
-    const struct kd_dump_options *options = run->options;
+    const struct kd_cache_part *part = NULL;
 
-    for (size_t i = 0; i < kd_cache_writer_count(run->writer); i++) {
-        const struct kd_cache_part *part = kd_cache_writer_part(run->writer, i);
-
-        if (!part->kept)
-            KD_TRY(dump_shard(run, part));
-        if (options->finished != NULL)
-            KD_TRY(options->finished(options->context, part->path));
+    KD_TRY(pass_kept(run));
+    while (part = find_next(run), part != NULL || run->answered < run->asked) {
+        if (kd_interrupted()) {
+            status = kd_fail_interrupted(run->directory);
+            goto out;
+        }
+        if (part != NULL && run->asked - run->answered < run->num_flights)
+            KD_TRY(ask(run, part));
+        else
+            KD_TRY(take(run));
     }
     status = KD_OK;
 out:
@@ -231,15 +331,25 @@ static enum kd_status run_init(struct run *run)
 {
     enum kd_status status = KD_EBUG;
     const struct kd_teacher_facts *by = kd_teacher_facts(run->teacher);
-    size_t values = 0;
+    size_t values = 0, bytes = 0;
 
-    if (!kd_multiply(by->batch, by->num_classes, &values))
-        return kd_fail(KD_EMEMORY, "%s: a batch of logits is too large", by->name);
+    if (!kd_multiply(by->batch, by->num_classes, &values) ||
+        !kd_multiply(by->batch, by->input_bytes, &bytes))
+        return kd_fail(KD_EMEMORY, "%s: a batch is too large", by->name);
     KD_TRY(kd_dump_identity(run->data, run->teacher, run->options, &run->identity));
     KD_TRY(kd_cache_writer_open(run->directory, &run->identity,
                                 run->options->samples_a_shard, &run->writer));
-    KD_TRY(kd_batch_init(&run->batch, run->data, by->batch));
-    KD_TRY(KD_NEW(run->logits, values));
+    KD_TRY(KD_NEW(run->flights, by->in_flight));
+    run->num_flights = by->in_flight;
+    for (size_t i = 0; i < run->num_flights; i++) {
+        struct flight *flight = &run->flights[i];
+
+        KD_TRY(kd_batch_init(&flight->batch, run->data, by->batch));
+        flight->batch.beyond_slice = true;
+        flight->input = kd_alloc(bytes, 1);
+        KD_TRY(flight->input != NULL ? KD_OK : KD_EMEMORY);
+        KD_TRY(KD_NEW(flight->logits, values));
+    }
     status = KD_OK;
 out:
     return status;
@@ -247,8 +357,13 @@ out:
 
 static void run_clear(struct run *run)
 {
-    kd_batch_clear(&run->batch);
-    free(run->logits);
+    kd_shard_writer_abandon(run->shard);
+    for (size_t i = 0; i < run->num_flights; i++) {
+        kd_batch_clear(&run->flights[i].batch);
+        free(run->flights[i].input);
+        free(run->flights[i].logits);
+    }
+    free(run->flights);
     kd_cache_writer_close(run->writer);
 }
 

@@ -3,6 +3,7 @@
 #include "kd/teacher.h"
 
 #include "kd/file.h"
+#include "kd/log.h"
 #include "kd/memory.h"
 #include "teach/teacher_internal.h"
 
@@ -13,10 +14,12 @@ struct kd_teacher {
     const struct kd_teacher_calls *calls;
     void *state; /* of the kind */
     struct kd_teacher_facts facts;
-    char *name; /* as it was given, for messages; facts.name points into it */
+    size_t out; /* batches submitted, and not collected */
+    char *name; /* as it was given, for messages; facts.name may point into it */
 };
 
-static const struct kd_teacher_calls *const kinds[] = {&kd_teacher_model};
+static const struct kd_teacher_calls *const kinds[] = {&kd_teacher_model,
+                                                       &kd_teacher_exec};
 
 #define NUM_KINDS (sizeof kinds / sizeof kinds[0])
 
@@ -35,10 +38,12 @@ static const struct kd_teacher_calls *find_kind(const char *name, const char **r
     return NULL;
 }
 
-enum kd_status kd_teacher_open(const char *name, struct kd_teacher **teacher)
+static enum kd_status open_kind(const char *name, struct kd_teacher_ask *ask,
+                                struct kd_teacher **teacher)
 {
     enum kd_status status = KD_EBUG;
     struct kd_teacher *made = NULL;
+    struct kd_shape wanted;
     const char *rest = NULL;
 
     *teacher = NULL;
@@ -47,16 +52,66 @@ enum kd_status kd_teacher_open(const char *name, struct kd_teacher **teacher)
     KD_TRY(made->name != NULL ? KD_OK : KD_EMEMORY);
     made->calls = find_kind(made->name, &rest);
     if (made->calls == NULL || *rest == '\0') {
-        status = kd_fail(KD_EUSAGE, "'%s': not a teacher: write model:FILE", name);
+        status = kd_fail(
+            KD_EUSAGE, "'%s': not a teacher: write model:FILE or 'exec:COMMAND'", name);
         goto out;
     }
     made->facts.name = kd_path_base(rest);
-    KD_TRY(made->calls->open(rest, &made->facts, &made->state));
+    KD_TRY(made->calls->open(rest, ask, &made->facts, &made->state));
+    KD_TRY(kd_input_shape(&made->facts.input, made->facts.shape, &wanted,
+                          &made->facts.input_bytes));
     *teacher = made;
     made = NULL;
     status = KD_OK;
 out:
     kd_teacher_close(made);
+    return status;
+}
+
+enum kd_status kd_teacher_open(const char *name, struct kd_teacher **teacher)
+{
+    const struct kd_teacher_options options = {.jobs = 0};
+    struct kd_teacher_ask ask = {.options = &options};
+
+    return open_kind(name, &ask, teacher);
+}
+
+/* Gives images of different sizes the one that a teacher wants. */
+static enum kd_status give_size(const struct kd_resize *size, struct kd_dataset **data)
+{
+    struct kd_dataset *sized = NULL;
+    const enum kd_status status = kd_dataset_open_sized(*data, size, &sized);
+
+    if (status != KD_OK)
+        return status;
+    kd_log(KD_LOG_INFO,
+           "%s: images of different sizes: taken as %s, which is what "
+           "the teacher wants",
+           kd_dataset_facts(*data)->name, kd_dataset_facts(sized)->name);
+    kd_dataset_close(*data);
+    *data = sized;
+    return KD_OK;
+}
+
+enum kd_status kd_teacher_open_over(const char *name,
+                                    const struct kd_teacher_options *options,
+                                    struct kd_dataset **data,
+                                    struct kd_teacher **teacher)
+{
+    enum kd_status status = KD_EBUG;
+    const struct kd_teacher_options none = {.jobs = 0};
+    struct kd_teacher_ask ask = {.options = options != NULL ? options : &none,
+                                 .data = *data};
+
+    KD_TRY(open_kind(name, &ask, teacher));
+    if (kd_resize_does(&ask.size))
+        KD_TRY(give_size(&ask.size, data));
+    status = KD_OK;
+out:
+    if (status != KD_OK) {
+        kd_teacher_close(*teacher);
+        *teacher = NULL;
+    }
     return status;
 }
 
@@ -92,11 +147,35 @@ enum kd_status kd_teacher_fits(const struct kd_teacher *teacher,
                                   &facts->class_map_digest);
 }
 
-enum kd_status kd_teacher_run(struct kd_teacher *teacher, const float *input,
+enum kd_status kd_teacher_submit(struct kd_teacher *teacher, const void *input,
+                                 size_t count, float *logits)
+{
+    enum kd_status status = KD_EBUG;
+
+    if (count == 0 || count > teacher->facts.batch)
+        return kd_fail(KD_EBUG, "%s: %zu samples are no batch of up to %zu",
+                       teacher->facts.name, count, teacher->facts.batch);
+    if (teacher->out == teacher->facts.in_flight)
+        return kd_fail(KD_EBUG, "%s: more than %zu batches in flight",
+                       teacher->facts.name, teacher->out);
+    KD_TRY(teacher->calls->submit(teacher->state, input, count, logits));
+    teacher->out++;
+out:
+    return status;
+}
+
+enum kd_status kd_teacher_collect(struct kd_teacher *teacher)
+{
+    if (teacher->out == 0)
+        return kd_fail(KD_EBUG, "%s: no batch is in flight", teacher->facts.name);
+    teacher->out--;
+    return teacher->calls->collect(teacher->state);
+}
+
+enum kd_status kd_teacher_run(struct kd_teacher *teacher, const void *input,
                               size_t count, float *logits)
 {
-    if (count > teacher->facts.batch)
-        return kd_fail(KD_EBUG, "%s: %zu samples are more than a batch of %zu",
-                       teacher->facts.name, count, teacher->facts.batch);
-    return teacher->calls->run(teacher->state, input, count, logits);
+    const enum kd_status status = kd_teacher_submit(teacher, input, count, logits);
+
+    return status == KD_OK ? kd_teacher_collect(teacher) : status;
 }

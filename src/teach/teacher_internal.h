@@ -5,21 +5,36 @@
 
 #include "kd/teacher.h"
 
+/* What a teacher is opened for. */
+struct kd_teacher_ask {
+    const struct kd_teacher_options *options;
+    const struct kd_dataset *data; /* NULL: not known yet */
+    struct kd_resize size; /* set by the kind, if the data's images have different sizes
+                              and it wants them to have this one */
+};
+
 /*
- * To add a kind: one file src/teach/teacher_KIND.c with these three calls and a line
- * in the table of teacher.c. `state` is the kind's own.
+ * To add a kind: one file src/teach/teacher_KIND.c with these calls and a line in the
+ * table of teacher.c. `state` is the kind's own.
  */
 struct kd_teacher_calls {
     const char *prefix; /* "model": names begin with it and a colon */
 
-    /* Opens what stands behind the colon; sets `facts`, but for `name`, which is the
-     * base name of `rest`. On failure *state stays NULL. */
-    enum kd_status (*open)(const char *rest, struct kd_teacher_facts *facts,
-                           void **state);
-    enum kd_status (*run)(void *state, const float *input, size_t count, float *logits);
+    /* Opens what stands behind the colon; sets `facts`, but for `input_bytes`; `name`
+     * is the base name of `rest` beforehand, and may stay so. On failure *state stays
+     * NULL. */
+    enum kd_status (*open)(const char *rest, struct kd_teacher_ask *ask,
+                           struct kd_teacher_facts *facts, void **state);
+    enum kd_status (*submit)(void *state, const void *input, size_t count,
+                             float *logits);
+    enum kd_status (*collect)(void *state);
     void (*close)(void *state); /* NULL is fine */
 };
 
-extern const struct kd_teacher_calls kd_teacher_model;
+extern const struct kd_teacher_calls kd_teacher_model, kd_teacher_exec;
+
+/* A teacher's name as an identity can hold it. A file may be called anything, an
+ * attribute may not; the digest tells teachers apart, so the name may be cut. */
+void kd_teacher_copy_name(char *to, size_t size, const char *name);
 
 #endif

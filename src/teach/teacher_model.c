@@ -63,21 +63,24 @@ static void set_facts(const struct kd_model *model, size_t batch,
                                      model->sizes.width};
     facts->num_classes = (uint32_t)model->sizes.classes;
     facts->batch = batch;
-    facts->normalize.count = model->num_normalize;
-    memcpy(facts->normalize.mean, model->mean, sizeof model->mean);
-    memcpy(facts->normalize.deviation, model->deviation, sizeof model->deviation);
+    facts->in_flight = 1;
+    facts->input.type = KD_F32;
+    facts->input.normalize.count = model->num_normalize;
+    memcpy(facts->input.normalize.mean, model->mean, sizeof model->mean);
+    memcpy(facts->input.normalize.deviation, model->deviation, sizeof model->deviation);
     facts->digest = model->digest;
     facts->class_map_digest = model->class_map_digest;
     facts->bn_mode = "eval";
 }
 
-static enum kd_status open_model(const char *rest, struct kd_teacher_facts *facts,
-                                 void **state)
+static enum kd_status open_model(const char *rest, struct kd_teacher_ask *ask,
+                                 struct kd_teacher_facts *facts, void **state)
 {
     enum kd_status status = KD_EBUG;
     struct model_teacher *made = NULL;
     struct kd_model model;
 
+    (void)ask;
     KD_TRY(KD_NEW(made, 1));
     KD_TRY(kd_model_open(rest, &model));
     KD_TRY(check_sizes(rest, &model.sizes, &made->sample));
@@ -95,11 +98,13 @@ out:
     return status;
 }
 
-static enum kd_status run_model(void *state, const float *input, size_t count,
-                                float *logits)
+/* Computes at once: what is in flight is done already. */
+static enum kd_status submit_model(void *state, const void *samples, size_t count,
+                                   float *logits)
 {
     enum kd_status status = KD_EBUG;
     struct model_teacher *teacher = state;
+    const float *input = samples;
     size_t taken = count * teacher->sample;
 
     if (count < teacher->batch) {
@@ -116,5 +121,11 @@ out:
     return status;
 }
 
-const struct kd_teacher_calls kd_teacher_model = {"model", open_model, run_model,
-                                                  close_model};
+static enum kd_status collect_model(void *state)
+{
+    (void)state;
+    return KD_OK;
+}
+
+const struct kd_teacher_calls kd_teacher_model = {"model", open_model, submit_model,
+                                                  collect_model, close_model};

@@ -33,7 +33,15 @@ def contents(directory):
 
 
 def left_behind():
-    """Processes that still have the mark in their environment."""
+    """Processes that still have the mark in their environment. Those that were killed may
+    take a moment to go."""
+    until = time.monotonic() + 3
+    while (found := marked()) and time.monotonic() < until:
+        time.sleep(0.01)
+    return found
+
+
+def marked():
     found = []
     for path in glob.glob("/proc/[0-9]*/environ"):
         try:

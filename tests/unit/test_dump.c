@@ -38,7 +38,7 @@ static struct kd_dump_options plain_options(void)
 {
     reported.count = 0;
     return (struct kd_dump_options){.temperature = 4,
-                                    .dtype = KD_F32,
+                                    .codec = {.dtype = KD_F32},
                                     .samples_a_shard = 8,
                                     .views = 1,
                                     .history = "a test",
@@ -177,7 +177,7 @@ static void rows_are_the_teachers_logits_over_the_temperature(void **state)
     (void)state;
     assert_dumps(model, images(""), "rows", &options);
     check_rows(model, images(""), "rows", &options, 1e-5);
-    options.dtype = KD_F16;
+    options.codec.dtype = KD_F16;
     assert_dumps(model, images(""), "rows-f16", &options);
     check_rows(model, images(""), "rows-f16", &options, 2e-3);
 }
@@ -394,7 +394,7 @@ static void another_dump_in_the_directory_is_refused(void **state)
                    "shard-000001.h5: temperature is 4, not 2; choose another directory "
                    "or remove it");
     options = plain_options();
-    options.dtype = KD_F16;
+    options.codec.dtype = KD_F16;
     assert_refused(model, images(""), "mine", &options, KD_EDATA, "dtype is float32");
     options = plain_options();
     assert_refused(theirs, images(""), "mine", &options, KD_EDATA, "'theirs.h5'");

@@ -60,9 +60,9 @@ static void facts_are_those_of_the_file(void **state)
     assert_int_equal(facts->shape.height, FIXTURE_SIDE);
     assert_int_equal(facts->shape.width, FIXTURE_SIDE);
     assert_int_equal(facts->num_classes, FIXTURE_CLASSES);
-    assert_int_equal(facts->normalize.count, 3);
-    assert_true(facts->normalize.mean[2] == fixture_mean[2]);
-    assert_true(facts->normalize.deviation[1] == fixture_deviation[1]);
+    assert_int_equal(facts->input.normalize.count, 3);
+    assert_true(facts->input.normalize.mean[2] == fixture_mean[2]);
+    assert_true(facts->input.normalize.deviation[1] == fixture_deviation[1]);
     assert_string_equal(facts->bn_mode, "eval");
     assert_int_equal(kd_hash_file(fixture_path("facts.h5"), &digest, NULL), KD_OK);
     assert_string_equal(facts->digest.hex, digest.hex);
