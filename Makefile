@@ -19,7 +19,7 @@ APT_BUILD := gcc make pkg-config libhdf5-dev libopenblas-openmp-dev libyaml-dev 
              libdnnl-dev libxxhash-dev zlib1g-dev libpng-dev \
              libjpeg62-turbo-dev libcjson-dev
 APT_TEST  := libcmocka-dev bats python3-h5py python3-numpy
-APT_LINT  := clang clang-format shellcheck
+APT_LINT  := clang clang-format shellcheck libclang-rt-dev libomp-dev
 PACKAGES  := hdf5-serial openblas yaml-0.1 libxxhash zlib libpng libjpeg libcjson
 
 # Asked of pkg-config when a rule needs them, so that `make deps` works on a
@@ -42,6 +42,9 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY := $(BUILD)/libkdcache.a
 TOOLS   := $(patsubst tools/%.c,$(BUILD)/bin/%,$(wildcard tools/kd-*.c))
 UNITS   := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+FAULTS  := $(BUILD)/tests/fault/shim.so $(BUILD)/tests/fault/damage
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 ALL_C   := $(wildcard include/kd/*.h src/*/*.[ch] tools/*.c tests/*/*.[ch])
 
 ifeq ($(V),0)
@@ -87,7 +90,31 @@ $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(LIBRARY)
 	$(SAY) LINK $@
 	$(Q)$(LINK) -o $@ $< $(LIBRARY) -lcmocka $(LIBS)
 
+$(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(LINK) -o $@ $< $(LIBRARY) $(LIBS)
+
+$(BUILD)/tests/fault/damage: $(BUILD)/tests/fault/damage.o $(LIBRARY)
+	$(SAY) LINK $@
+	$(Q)$(LINK) -o $@ $< $(LIBRARY) -lcmocka $(LIBS)
+
+# Loaded into programs that were built with whatever flags: it has its own.
+$(BUILD)/tests/fault/shim.so: tests/fault/shim.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(CC) -std=c17 $(WARNINGS) -O2 -g -fPIC -shared -o $@ $< -ldl
+
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(SAY) LINK $@
+	$(Q)$(LINK) $(FUZZ_LINK) -o $@ $< $(BUILD)/tests/fuzz/driver.o $(LIBRARY) $(LIBS)
+
 units: $(UNITS) ## build the unit tests
+
+faults: $(FAULTS)
+
+fuzzers: $(FUZZERS)
 
 deps: ## install what building and testing need (Debian and kin)
 	@tests/deps $(APT_BUILD) $(APT_TEST) $(APT_LINT)
@@ -97,8 +124,8 @@ demo: ## train teachers, cache, merge, distil: a few minutes
 	@KD_BIN=$(BUILD)/bin pipelines/demo.sh -o $(BUILD)/demo
 
 test: ## run every test
-	@$(MAKE) --no-print-directory -j$(JOBS) all units
-	@BUILD=$(BUILD) tests/run unit cli fault
+	@$(MAKE) --no-print-directory -j$(JOBS) all units faults fuzzers
+	@BUILD=$(BUILD) tests/run unit cli fault fuzz
 
 check-units: ## run the unit tests alone
 	@$(MAKE) --no-print-directory -j$(JOBS) units
@@ -109,6 +136,24 @@ asan: ## the unit tests under AddressSanitizer and UBSan
 
 tsan: ## the unit tests under ThreadSanitizer
 	@$(MAKE) BUILD=$(BUILD)/tsan CFLAGS='-O1 -g' SANITIZE=thread check-units
+
+# With clang, libFuzzer looks for ways into the code; without, inputs are mutated blindly.
+FUZZ_SECONDS ?= 30
+FUZZ_CLANG := CC=clang FUZZ_LINK=-fsanitize=fuzzer \
+              CFLAGS='-O1 -g -fsanitize=fuzzer-no-link -DKD_LIBFUZZER'
+FUZZ_GCC   := CFLAGS='-O1 -g'
+FUZZ_PROBE := echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return 0; }' | \
+              clang -fopenmp -fsanitize=fuzzer,address,undefined -x c -w - -o /dev/null
+
+fuzz: ## every reader of foreign files on mutated ones: FUZZ_SECONDS=30 each
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/fuzzing \
+	    SANITIZE=address,undefined fuzzers \
+	    $(if $(shell $(FUZZ_PROBE) 2>&1),$(FUZZ_GCC),$(FUZZ_CLANG))
+	@BUILD=$(BUILD)/fuzzing tests/fuzz/run $(FUZZ_SECONDS)
+
+bench: ## measure beside other tools, on a quiet machine: BENCH="cache dump ..."
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(BENCHES)
+	@BUILD=$(BUILD) tests/bench/run $(BENCH)
 
 lint: ## formatting, headers that stand alone, layering, shell scripts, clang's warnings
 	@BUILD=$(BUILD) CFLAGS='$(BASE) $(WARNINGS) $(PKG_CFLAGS)' tests/lint
@@ -131,8 +176,8 @@ clean: ## remove what was built
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all asan check-units clean demo deps format install lint list test tsan \
-        units FORCE
+.PHONY: all asan bench check-units clean demo deps faults format fuzz fuzzers install \
+        lint list test tsan units FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
--include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tools/*.d $(BUILD)/tests/unit/*.d)
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tools/*.d $(BUILD)/tests/*/*.d)

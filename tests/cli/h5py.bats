@@ -110,6 +110,81 @@ for path in sorted(glob.glob("exact/shard-*.h5")):
 PY
 }
 
+# h5py has no bfloat16: it makes float32 of it. Rounded to nearest even, bits are exact.
+@test "bfloat16 is read as float32, and is the upper half of it" {
+    dump --teacher model:a/model.h5 --dtype bf16 -o brain >/dev/null
+    python <<'PY'
+import glob, h5py, numpy as np
+for path in sorted(glob.glob("exact/shard-*.h5")):
+    with h5py.File(path, "r") as f, h5py.File(path.replace("exact", "brain"), "r") as b:
+        d, x = b["logits"], f["logits"][:].view("u4")
+        assert d.dtype == np.float32 and d.id.get_type().get_size() == 2, d.dtype
+        assert b.attrs["dtype"] == b"bfloat16", b.attrs["dtype"]
+        assert d.id.get_offset() is not None and d.id.get_storage_size() == x.size * 2
+        due = (x + 0x7fff + (x >> 16 & 1)) >> 16 << 16
+        assert (d[:].view("u4") == due).all(), path
+PY
+}
+
+@test "sparse encodings keep the classes, and the mass left over, that they promise" {
+    dump --teacher model:a/model.h5 --encoding top-k -k 5 -o top-k >/dev/null
+    dump --teacher model:a/model.h5 --encoding top-p --mass 0.9 --also-temperature 8,1 \
+        --dtype bf16 -o top-p >/dev/null
+    dump --teacher model:a/model.h5 --encoding sampled -k 50 --dtype f32 -o sampled \
+        >/dev/null
+    python <<'PY'
+import glob, h5py, numpy as np
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+small = {"id": "<u8", "view": "<u4", "label": "<i4", "row_max": "<f4", "log_z": "<f4",
+         "log_tail": "<f4", "check": "<u4", "index": "|u1"}
+more = {"top-k": {"logits": "<f2"},
+        "top-p": {"logits": "<f4", "offset": "<u8", "log_z_also": "<f4",
+                  "log_tail_also": "<f4"},
+        "sampled": {"logits": "<f4", "offset": "<u8", "draws": "<u2"}}
+drawn, due = np.zeros(36), np.zeros(36)
+for path in sorted(glob.glob("exact/shard-*.h5")):
+    with h5py.File(path, "r") as f:
+        z = f["logits"][:].astype("f8")
+        p, rank = softmax(z), np.argsort(-z, 1, kind="stable")
+        small_due = {k: f[k][:] for k in ("id", "view", "label", "row_max", "log_z")}
+    for name in more:
+        with h5py.File(path.replace("exact", name), "r") as f:
+            types = dict(small, **more[name])
+            assert {k: d.dtype.str for k, d in f.items()} == types, (name, list(f))
+            assert all(d.chunks is None for d in f.values()), name
+            assert f.attrs["encoding"] == name.encode(), f.attrs["encoding"]
+            assert f.attrs["k"] == {"top-k": 5, "top-p": 35, "sampled": 50}[name]
+            for key, value in small_due.items():
+                assert (f[key][:] == value).all(), (name, key)
+            n = len(z)
+            offset = f["offset"][:] if "offset" in f else np.arange(n + 1) * 5
+            logits, index = f["logits"][:].ravel(), f["index"][:].ravel()
+            assert len(index) == len(logits) == offset[n] and offset[0] == 0, name
+            for i in range(n):
+                at = slice(offset[i], offset[i + 1])
+                c, left = index[at], np.delete(p[i], index[at]).sum()
+                got = np.exp(logits[at] - f["log_z"][i])
+                assert np.abs(got - p[i, c]).max() < 5e-3, (name, i)
+                assert abs(f["log_tail"][i] - np.log(left)) < 1e-3, (name, i)
+                assert name == "sampled" or (c == rank[i, :len(c)]).all(), (name, i)
+                if name == "top-p":
+                    assert p[i, c].sum() >= 0.9 > p[i, c[:-1]].sum(), i
+                if name == "sampled":
+                    assert len(set(c)) == len(c) and f["draws"][at].sum() == 50, i
+                    drawn += np.bincount(c, f["draws"][at] / 50, 36)
+            if name == "top-p":
+                assert f.attrs["also_temperatures"] == b"1,8" and f.attrs["mass"] == 0.9
+                for a, t in enumerate((1, 8)):
+                    log_z = np.log(np.exp(z * 4 / t).sum(1))
+                    assert np.abs(f["log_z_also"][:, a] - log_z).max() < 1e-3, t
+            due += p.sum(0) * (name == "sampled")
+# 15,000 draws in all: the mean of draws/50 is the mean of p, within 5 deviations.
+assert (np.abs(drawn - due) <= 5 * np.sqrt(due / 50)).all(), (drawn, due)
+PY
+}
+
 @test "merged rows are the mean of the probabilities, or of the logits" {
     dump --teacher model:b/model.h5 --dtype f32 -o exact-b
     kd-merge -q --dtype f32 -o prob --weights 1,3 exact exact-b

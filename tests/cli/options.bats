@@ -127,7 +127,11 @@ CODES
         "teacher: null  # default" \
         "data: null  # default" \
         "temperature: 5  # from command line" \
+        "encoding: dense  # default" \
         "dtype: f16  # default" \
+        "k: 0  # default" \
+        "mass: 0  # default" \
+        "also-temperature: null  # default" \
         "shard-samples: 10  # from KD_SHARD_SAMPLES" \
         "augment: crop4  # from r.yaml:4" \
         "views: 8  # from command line" \
