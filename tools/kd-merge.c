@@ -13,6 +13,9 @@
 static struct {
     struct kd_policy_args policy;
     struct kd_codec_args codec;
+    struct kd_class_map_args classes;
+    double temperature;
+    int missing;
     uint64_t shard_samples;
 } args = {.shard_samples = 8192};
 
@@ -24,16 +27,32 @@ static enum kd_status print_path(void *context, const char *path)
     return KD_OK;
 }
 
-/* The command, but for what may vary between equal runs: where things lie. */
-static char *describe(const struct kd_program *program, const struct kd_codec *codec)
+/* How rows are stored, where that does not follow from the inputs. */
+static char *describe_codec(const struct kd_merge_options *how)
 {
-    char *policy = kd_policy_args_text(&args.policy), *stored = kd_codec_text(codec);
-    char *text = NULL;
+    if (how->encode_as_inputs)
+        return kd_format("--dtype %s", kd_codec_dtypes[args.codec.dtype]);
+    return kd_codec_text(&how->codec);
+}
 
+/* The command, but for what may vary between equal runs: where things lie. */
+static char *describe(const struct kd_program *program,
+                      const struct kd_merge_options *how)
+{
+    char *policy = kd_policy_args_text(&args.policy), *stored = describe_codec(how);
+    char temperature[KD_TEXT_F64] = "", *text = NULL;
+    const char *missing = kd_merge_missing_names[how->missing];
+
+    if (how->temperature > 0)
+        kd_text_f64(how->temperature, temperature);
     if (policy != NULL && stored != NULL)
-        text = kd_format("kd-merge %s: %s %s --shard-samples %llu, %zu caches",
-                         kd_version(), policy, stored,
-                         (unsigned long long)args.shard_samples, program->num_operands);
+        text = kd_format(
+            "kd-merge %s: %s %s%s%s%s%s%s --shard-samples %llu, %zu caches",
+            kd_version(), policy, stored, how->temperature > 0 ? " --temperature " : "",
+            temperature, how->missing != KD_MERGE_MISSING_ERROR ? " --missing " : "",
+            how->missing != KD_MERGE_MISSING_ERROR ? missing : "",
+            how->classes != NULL ? " with a class map" : "",
+            (unsigned long long)args.shard_samples, program->num_operands);
     free(policy);
     free(stored);
     return text;
@@ -75,34 +94,94 @@ out:
     return status;
 }
 
+static enum kd_status merge(const struct kd_program *program,
+                            struct kd_merge_plan *plan, struct kd_merge_options *how)
+{
+    enum kd_status status = KD_EMEMORY;
+    char *history = describe(program, how);
+
+    how->history = history;
+    if (history != NULL && plan->policy == KD_POLICY_LEAVE_ONE_OUT)
+        status = leave_out(program, plan, how);
+    else if (history != NULL)
+        status = kd_merge_run(plan, (const char *const *)program->operand,
+                              program->output, how);
+    free(history);
+    return status;
+}
+
 static enum kd_status run(const struct kd_program *program)
 {
     enum kd_status status = KD_EBUG;
+    const struct kd_class_map_args *map = &args.classes;
     struct kd_merge_plan plan = {0};
+    struct kd_class_maps classes = {0};
     struct kd_merge_options how = {.samples_a_shard = args.shard_samples,
+                                   .encode_as_inputs =
+                                       !kd_program_given(program, "encoding"),
+                                   .temperature = args.temperature,
+                                   .missing = (enum kd_merge_missing)args.missing,
                                    .finished = print_path};
-    char *history = NULL;
 
     if (program->output == NULL)
         return kd_fail(KD_EUSAGE, "where to? give -o DIRECTORY");
     KD_TRY(kd_merge_plan_from_args(&args.policy, program->num_operands, &plan));
     KD_TRY(kd_codec_from_args(&args.codec, 0, &how.codec)); /* 0: not known yet */
-    how.history = history = describe(program, &how.codec);
-    if (history == NULL)
-        status = KD_EMEMORY;
-    else if (plan.policy == KD_POLICY_LEAVE_ONE_OUT)
-        status = leave_out(program, &plan, &how);
-    else
-        status = kd_merge_run(&plan, (const char *const *)program->operand,
-                              program->output, &how);
+    if (map->table != NULL || map->names != NULL || map->sources != NULL) {
+        KD_TRY(kd_class_maps_load(map, program->num_operands, &classes));
+        how.classes = &classes;
+    }
+    KD_TRY(merge(program, &plan, &how));
 out:
+    kd_class_maps_clear(&classes);
     kd_merge_plan_clear(&plan);
-    free(history);
     return status;
 }
 
 static const struct kd_option options[] = {KD_POLICY_OPTIONS(args.policy),
                                            KD_CODEC_OPTIONS(args.codec),
+                                           {.name = "temperature",
+                                            .letter = 'T',
+                                            .type = KD_OPTION_F64,
+                                            .value = &args.temperature,
+                                            .min = 0,
+                                            .max = 1e6,
+                                            .metavar = "T",
+                                            .help = "the temperature of the merged "
+                                                    "rows, to which those of the "
+                                                    "caches are converted where that "
+                                                    "is exact; 0: theirs, which must "
+                                                    "be the same"},
+                                           {.name = "missing",
+                                            .type = KD_OPTION_CHOICE,
+                                            .value = &args.missing,
+                                            .choices = kd_merge_missing_names,
+                                            .metavar = "RULE",
+                                            .help = "what a row becomes that a teacher "
+                                                    "lacks: an error, what the "
+                                                    "others say, or skipped"},
+                                           {.name = "class-map",
+                                            .type = KD_OPTION_STRING,
+                                            .value = &args.classes.table,
+                                            .metavar = "FILE",
+                                            .help = "CSV of teacher,class,to: which of "
+                                                    "a teacher's classes is which of "
+                                                    "the merged ones; "
+                                                    "include/kd/class_map.h has the "
+                                                    "rule for those it lacks"},
+                                           {.name = "classes",
+                                            .type = KD_OPTION_STRING,
+                                            .value = &args.classes.names,
+                                            .metavar = "FILE",
+                                            .help = "names of the merged classes, one "
+                                                    "a line"},
+                                           {.name = "class-names",
+                                            .type = KD_OPTION_STRING,
+                                            .value = &args.classes.sources,
+                                            .metavar = "FILE,...",
+                                            .help = "names of each cache's classes, a "
+                                                    "file a cache: classes of equal "
+                                                    "names are the same"},
                                            {.name = "shard-samples",
                                             .type = KD_OPTION_U64,
                                             .value = &args.shard_samples,
@@ -117,6 +196,8 @@ static const char notes[] =
     "  kd-merge -o merged teacher-a teacher-b\n"
     "  kd-merge -o merged <(kd-dump -o a ...) <(kd-dump -o b ...)\n"
     "  kd-merge --policy stacked --holdout 45000:50000 -o merged a b c\n"
+    "Caches that are all top-k, or all top-p, alike, give another one, unless\n"
+    "--encoding says otherwise; others give a dense one.\n"
     "Shards that an earlier run finished are kept. leave-one-out makes a cache for\n"
     "each teacher, -o DIRECTORY/without-1 and so on.\n";
 

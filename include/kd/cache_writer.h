@@ -46,6 +46,12 @@ enum kd_status kd_cache_writer_open(const char *directory,
                                     const struct kd_identity *identity,
                                     uint64_t samples_a_shard,
                                     struct kd_cache_writer **writer) KD_CHECKED;
+
+/* The same for a cache that may lack rows: shards that are there may have fewer. */
+enum kd_status kd_cache_writer_open_partial(const char *directory,
+                                            const struct kd_identity *identity,
+                                            uint64_t samples_a_shard,
+                                            struct kd_cache_writer **writer) KD_CHECKED;
 void kd_cache_writer_close(struct kd_cache_writer *writer); /* NULL is fine */
 
 /* The shards, in the order of ids. */
@@ -53,10 +59,14 @@ size_t kd_cache_writer_count(const struct kd_cache_writer *writer);
 const struct kd_cache_part *kd_cache_writer_part(const struct kd_cache_writer *writer,
                                                  size_t index);
 
+/* How many rows a shard of such a cache gets; of 0, it is none of the cache's. */
+void kd_cache_writer_set_rows(struct kd_cache_writer *writer, size_t index,
+                              uint64_t rows);
+
 /* Rows of the shards that were there already. */
 uint64_t kd_cache_writer_kept_rows(const struct kd_cache_writer *writer);
 
-/* Writes cache.json, once every shard is there. */
+/* Writes cache.json, once every shard is there. KD_EDATA where none is. */
 enum kd_status kd_cache_writer_seal(const struct kd_cache_writer *writer) KD_CHECKED;
 
 #endif

@@ -161,9 +161,9 @@ enum kd_status kd_shard_writer_open(const char *path,
 enum kd_status kd_shard_writer_add(struct kd_shard_writer *writer,
                                    const struct kd_rows *rows) KD_CHECKED;
 
-/* How far rows that were merged from sparse ones may be from the merge of whole rows, in
- * total variation (kd/merge.h). Attributes `bound_mean` and `bound_max` of shards where
- * it is known. */
+/* How far rows that were merged from sparse ones may be from the merge of whole rows,
+ * in total variation (kd/merge.h). Attributes `bound_mean` and `bound_max` of shards
+ * where it is known. */
 struct kd_bound {
     double mean, max;
 };

@@ -16,6 +16,7 @@ struct kd_cache_writer {
     struct kd_cache_part *parts; /* [count] */
     size_t count;
     uint64_t kept_rows;
+    bool partial; /* shards may have fewer rows */
 };
 
 /* Whether a shard from an earlier run is the one that would be made now. */
@@ -24,19 +25,20 @@ static enum kd_status check_kept(const struct kd_cache_writer *w,
                                  const struct kd_shard *shard)
 {
     const uint64_t *ids = kd_shard_ids(shard);
-    const uint64_t rows = kd_shard_rows(shard);
+    const uint64_t rows = kd_shard_rows(shard), last = ids[rows - 1];
+    const bool within = ids[0] >= part->begin && last < part->end;
 
     if (kd_identity_equal(kd_shard_identity(shard), &w->identity) != KD_OK)
         return kd_fail(KD_EDATA, "%s: %s; choose another directory or remove it",
                        part->path, kd_error());
-    if (ids[0] != part->begin || ids[rows - 1] != part->end - 1 || rows != part->rows)
+    if (w->partial ? !within : !within || rows != part->rows)
         return kd_fail(KD_EDATA,
                        "%s: has %llu rows of samples %llu to %llu, not %llu of %llu to "
                        "%llu; choose another directory, or as many samples a shard as "
                        "before",
                        part->path, (unsigned long long)rows, (unsigned long long)ids[0],
-                       (unsigned long long)ids[rows - 1],
-                       (unsigned long long)part->rows, (unsigned long long)part->begin,
+                       (unsigned long long)last, (unsigned long long)part->rows,
+                       (unsigned long long)part->begin,
                        (unsigned long long)(part->end - 1));
     return KD_OK;
 }
@@ -53,6 +55,7 @@ static enum kd_status look_for(struct kd_cache_writer *w, struct kd_cache_part *
         return kd_fail(status, "%s; remove it to have it made again", kd_error());
     KD_TRY(check_kept(w, part, shard));
     part->kept = true;
+    part->rows = kd_shard_rows(shard);
     w->kept_rows += part->rows;
     status = KD_OK;
 out:
@@ -100,10 +103,10 @@ static enum kd_status check_no_run(const char *directory)
     return status;
 }
 
-enum kd_status kd_cache_writer_open(const char *directory,
-                                    const struct kd_identity *identity,
-                                    uint64_t samples_a_shard,
-                                    struct kd_cache_writer **writer)
+static enum kd_status open_writer(const char *directory,
+                                  const struct kd_identity *identity,
+                                  uint64_t samples_a_shard, bool partial,
+                                  struct kd_cache_writer **writer)
 {
     enum kd_status status = KD_EBUG;
     struct kd_cache_writer *w = NULL;
@@ -113,6 +116,7 @@ enum kd_status kd_cache_writer_open(const char *directory,
     KD_TRY(kd_identity_check(identity));
     KD_TRY(KD_NEW(w, 1));
     w->identity = *identity;
+    w->partial = partial;
     w->lock.fd = -1;
     w->directory = kd_copy_string(directory);
     KD_TRY(w->directory != NULL ? KD_OK : KD_EMEMORY);
@@ -126,6 +130,22 @@ enum kd_status kd_cache_writer_open(const char *directory,
 out:
     kd_cache_writer_close(w);
     return status;
+}
+
+enum kd_status kd_cache_writer_open(const char *directory,
+                                    const struct kd_identity *identity,
+                                    uint64_t samples_a_shard,
+                                    struct kd_cache_writer **writer)
+{
+    return open_writer(directory, identity, samples_a_shard, false, writer);
+}
+
+enum kd_status kd_cache_writer_open_partial(const char *directory,
+                                            const struct kd_identity *identity,
+                                            uint64_t samples_a_shard,
+                                            struct kd_cache_writer **writer)
+{
+    return open_writer(directory, identity, samples_a_shard, true, writer);
 }
 
 void kd_cache_writer_close(struct kd_cache_writer *writer)
@@ -151,6 +171,12 @@ const struct kd_cache_part *kd_cache_writer_part(const struct kd_cache_writer *w
     return &writer->parts[index];
 }
 
+void kd_cache_writer_set_rows(struct kd_cache_writer *writer, size_t index,
+                              uint64_t rows)
+{
+    writer->parts[index].rows = rows;
+}
+
 uint64_t kd_cache_writer_kept_rows(const struct kd_cache_writer *writer)
 {
     return writer->kept_rows;
@@ -160,11 +186,17 @@ enum kd_status kd_cache_writer_seal(const struct kd_cache_writer *writer)
 {
     enum kd_status status = KD_EBUG;
     char **paths = NULL;
+    size_t count = 0;
 
     KD_TRY(KD_NEW(paths, writer->count));
     for (size_t i = 0; i < writer->count; i++)
-        paths[i] = writer->parts[i].path;
-    KD_TRY(kd_cache_seal(writer->directory, paths, writer->count));
+        if (writer->parts[i].rows > 0)
+            paths[count++] = writer->parts[i].path;
+    if (count == 0) {
+        status = kd_fail(KD_EDATA, "%s: no row is left for it", writer->directory);
+        goto out;
+    }
+    KD_TRY(kd_cache_seal(writer->directory, paths, count));
     status = KD_OK;
 out:
     free(paths);

@@ -340,6 +340,11 @@ int32_t kd_shard_label(const struct kd_shard *shard, uint64_t row)
     return shard->label[row];
 }
 
+const struct kd_bound *kd_shard_bound(const struct kd_shard *shard)
+{
+    return shard->has_bound ? &shard->bound : NULL;
+}
+
 float kd_shard_row_max(const struct kd_shard *shard, uint64_t row)
 {
     return shard->row_max[row];

@@ -4,6 +4,7 @@
 #define KD_MERGE_INPUT_INTERNAL_H
 
 #include "kd/cache.h"
+#include "kd/class_map.h"
 #include "kd/policy.h"
 
 #include <stdbool.h>
@@ -24,11 +25,26 @@ struct kd_merge_input {
     struct kd_identity identity; /* valid once a shard has come */
     struct kd_merge_part *parts; /* by ids, ascending; they never overlap */
     size_t count, capacity;
+
+    /* how its rows are used, set by kd_merge_input_use */
+    double temper;                  /* what logits are divided by */
+    int also;                       /* which of the further temperatures that is */
+    bool keeps_top;                 /* sparse: see struct kd_sparse_row */
+    bool plain;                     /* dense rows without a map */
+    const struct kd_class_map *map; /* NULL: none */
+    bool renames;                   /* that is all that the map does */
+    bool *known;                    /* [classes] which it has; NULL: all. Owned */
+    size_t classes;                 /* of the merged cache */
 };
 
 enum kd_status kd_merge_input_open(struct kd_merge_input *input,
                                    const char *name) KD_CHECKED;
 void kd_merge_input_clear(struct kd_merge_input *input);
+
+/* Rows are wanted at this temperature, which is exact for them, and over `classes`. */
+enum kd_status kd_merge_input_use(struct kd_merge_input *input, double temperature,
+                                  const struct kd_class_map *map,
+                                  size_t classes) KD_CHECKED;
 
 /* Opens all shards that can be had without waiting; of those whose ids are all
  * below `needed`, only the facts are kept. */
@@ -55,6 +71,8 @@ struct kd_merge_rows {
     float *values;          /* [count][C] */
     float *row_max, *log_z; /* [count] */
     int32_t *label;         /* [count] */
+    float *log_tail;        /* [count] of rows that are not plain; may be NULL */
+    bool *present;          /* [count] NULL where all are */
 };
 
 /* Reads `count` rows from (id, view) on, in order; they must be covered. May be
@@ -63,8 +81,23 @@ enum kd_status kd_merge_input_read(const struct kd_merge_input *input, uint64_t 
                                    uint32_t view, size_t count,
                                    const struct kd_merge_rows *to) KD_CHECKED;
 
-/* Fits the plan on its held-out ids, which all inputs [plan->teachers] must cover. */
-enum kd_status kd_merge_fit(struct kd_merge_plan *plan,
+/* The shard and row of (id, view); false where it has not come. */
+bool kd_merge_input_find(const struct kd_merge_input *input, uint64_t id, uint32_t view,
+                         const struct kd_shard **shard, uint64_t *at);
+
+/* The most values of a row in the shards that are open. */
+size_t kd_merge_input_kept(const struct kd_merge_input *input);
+
+/* Completes row `row` of the `rows` of all teachers, of whom some may know only some of
+ * the classes (kd/class_map.h), in place. */
+enum kd_status kd_merge_complete(const struct kd_merge_input *inputs, size_t teachers,
+                                 const double *weights,
+                                 const struct kd_merge_rows *rows,
+                                 size_t row) KD_CHECKED;
+
+/* Fits the plan on its held-out ids, completed with the weights, which all inputs
+ * [plan->teachers] must cover. */
+enum kd_status kd_merge_fit(struct kd_merge_plan *plan, const double *weights,
                             const struct kd_merge_input *inputs) KD_CHECKED;
 
 #endif

@@ -12,6 +12,7 @@
 /* The rows of all teachers. */
 struct slice {
     const struct kd_merge_input *inputs; /* [teachers] */
+    const double *weights;               /* [teachers] as they were given */
     size_t teachers, count, classes;
     uint64_t begin;                                /* the first id */
     struct kd_merge_rows teacher[KD_MAX_TEACHERS]; /* [count] each */
@@ -25,7 +26,7 @@ static enum kd_status slice_init(struct slice *slice, const struct kd_merge_plan
 
     slice->teachers = plan->teachers;
     slice->begin = plan->holdout_begin;
-    slice->classes = of->num_classes;
+    slice->classes = slice->inputs[0].classes;
     if (!kd_multiply((size_t)(plan->holdout_end - plan->holdout_begin), of->views,
                      &slice->count) ||
         !kd_multiply(slice->count, slice->classes, &values))
@@ -62,11 +63,17 @@ static enum kd_status read_range(void *context, size_t first, size_t end)
     for (size_t m = 0; m < slice->teachers; m++) {
         const struct kd_merge_rows *all = &slice->teacher[m];
         const struct kd_merge_rows to = {all->values + first * slice->classes,
-                                         all->row_max + first, all->log_z + first,
-                                         all->label + first};
+                                         all->row_max + first,
+                                         all->log_z + first,
+                                         all->label + first,
+                                         NULL,
+                                         NULL};
 
         KD_TRY(kd_merge_input_read(&slice->inputs[m], id, view, end - first, &to));
     }
+    for (size_t i = first; i < end; i++)
+        KD_TRY(kd_merge_complete(slice->inputs, slice->teachers, slice->weights,
+                                 slice->teacher, i));
     status = KD_OK;
 out:
     return status;
@@ -101,11 +108,11 @@ static enum kd_status report(const struct kd_merge_plan *plan, size_t rows,
     return status;
 }
 
-enum kd_status kd_merge_fit(struct kd_merge_plan *plan,
+enum kd_status kd_merge_fit(struct kd_merge_plan *plan, const double *weights,
                             const struct kd_merge_input *inputs)
 {
     enum kd_status status = KD_EBUG;
-    struct slice slice = {.inputs = inputs};
+    struct slice slice = {.inputs = inputs, .weights = weights};
     const float *values[KD_MAX_TEACHERS];
 
     KD_TRY(slice_init(&slice, plan));

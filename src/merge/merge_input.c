@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* One teacher's shards, which may come in any order and be cut in any way. */
 #include "merge/input_internal.h"
+#include "merge/row_internal.h"
 
 #include "kd/memory.h"
 #include "kd/merge.h"
@@ -15,8 +16,37 @@
 
 enum kd_status kd_merge_input_open(struct kd_merge_input *input, const char *name)
 {
-    *input = (struct kd_merge_input){.name = name};
+    *input = (struct kd_merge_input){.name = name, .temper = 1, .plain = true};
     return kd_shard_stream_open(name, &input->stream);
+}
+
+enum kd_status kd_merge_input_use(struct kd_merge_input *input, double temperature,
+                                  const struct kd_class_map *map, size_t classes)
+{
+    enum kd_status status = KD_OK;
+    const struct kd_identity *of = &input->identity;
+    const bool sparse = kd_codec_is_sparse(&of->codec);
+    double also[KD_MAX_ALSO];
+    const size_t count = kd_codec_also(&of->codec, also);
+
+    input->temper = temperature / of->temperature;
+    for (size_t a = 0; a < count; a++)
+        if (also[a] == temperature)
+            input->also = (int)a;
+    input->keeps_top = of->codec.encoding != KD_SAMPLED && of->kind == KD_KIND_TEACHER;
+    input->map = map != NULL && map->given ? map : NULL;
+    input->plain = !sparse && input->map == NULL;
+    input->classes = classes;
+    if (input->map == NULL)
+        return KD_OK;
+    input->renames = kd_class_map_renames(map, of->num_classes, classes);
+    KD_TRY(KD_NEW(input->known, classes));
+    if (kd_class_map_known(map, classes, input->known) == classes) {
+        free(input->known);
+        input->known = NULL;
+    }
+out:
+    return status;
 }
 
 void kd_merge_input_clear(struct kd_merge_input *input)
@@ -24,6 +54,7 @@ void kd_merge_input_clear(struct kd_merge_input *input)
     for (size_t i = 0; i < input->count; i++)
         kd_shard_close(input->parts[i].shard);
     free(input->parts);
+    free(input->known);
     kd_shard_stream_close(input->stream);
     *input = (struct kd_merge_input){0};
 }
@@ -236,15 +267,65 @@ static enum kd_status read_part(const struct kd_shard *shard, uint64_t row,
     return kd_shard_read(shard, row, count, to->values + at * classes);
 }
 
+/* The part and row where (id, view) is; false where it has not come. */
+static bool locate(const struct kd_merge_input *input, uint64_t id, uint32_t view,
+                   size_t *part, uint64_t *row)
+{
+    *part = find_part(input, id, view);
+    if (*part == input->count || input->parts[*part].shard == NULL)
+        return false;
+    *row = kd_shard_find(input->parts[*part].shard, id, view);
+    return *row != UINT64_MAX;
+}
+
+bool kd_merge_input_find(const struct kd_merge_input *input, uint64_t id, uint32_t view,
+                         const struct kd_shard **shard, uint64_t *at)
+{
+    size_t part = 0;
+    const bool found = locate(input, id, view, &part, at);
+
+    *shard = found ? input->parts[part].shard : NULL;
+    return found;
+}
+
+size_t kd_merge_input_kept(const struct kd_merge_input *input)
+{
+    size_t most = 1;
+
+    for (size_t i = 0; i < input->count; i++)
+        if (input->parts[i].shard != NULL &&
+            kd_shard_kept(input->parts[i].shard) > most)
+            most = kd_shard_kept(input->parts[i].shard);
+    return most;
+}
+
+/* As read_part, of rows that are not simply copied. */
+static enum kd_status convert_part(struct kd_merge_reader *reader,
+                                   const struct kd_merge_input *input,
+                                   const struct kd_shard *shard, uint64_t row,
+                                   size_t count, const struct kd_merge_rows *to,
+                                   size_t at)
+{
+    enum kd_status status = KD_OK;
+    float log_tail = 0;
+
+    for (size_t i = 0; i < count && status == KD_OK; i++)
+        status = kd_merge_read_dense(reader, input, shard, row + i, to, at + i,
+                                     to->log_tail != NULL ? &to->log_tail[at + i]
+                                                          : &log_tail);
+    return status;
+}
+
 enum kd_status kd_merge_input_read(const struct kd_merge_input *input, uint64_t id,
                                    uint32_t view, size_t count,
                                    const struct kd_merge_rows *to)
 {
     enum kd_status status = KD_OK;
-    size_t part = find_part(input, id, view), done = 0;
-    uint64_t row = kd_shard_find(input->parts[part].shard, id, view);
+    struct kd_merge_reader reader = {0};
+    size_t part = 0, done = 0;
+    uint64_t row = 0;
 
-    if (row == UINT64_MAX)
+    if (!locate(input, id, view, &part, &row))
         return kd_fail(KD_EBUG, "%s: sample %llu, view %u is not covered", input->name,
                        (unsigned long long)id, (unsigned)view);
     while (done < count && status == KD_OK) {
@@ -252,9 +333,14 @@ enum kd_status kd_merge_input_read(const struct kd_merge_input *input, uint64_t 
         uint64_t there = kd_shard_rows(shard) - row;
         size_t n = there < count - done ? (size_t)there : count - done;
 
-        status = read_part(shard, row, n, to, done);
+        status = input->plain ? read_part(shard, row, n, to, done)
+                              : convert_part(&reader, input, shard, row, n, to, done);
         done += n;
         row = 0;
     }
+    if (status == KD_OK && input->plain)
+        kd_calibrate_rows(input->temper, count, input->classes, to->values, to->row_max,
+                          to->log_z);
+    kd_merge_reader_clear(&reader);
     return status;
 }

@@ -106,3 +106,79 @@ END
     fails_like 65 "sample 0, view 0" "add one" -- \
         kd-merge -q -o x --policy route --route routes.csv cache-a cache-b
 }
+
+# sparse OPTION...: caches top-a and top-b of both teachers.
+sparse() {
+    rm -rf top-a top-b
+    for t in a b; do
+        expect 0 dump --teacher "model:$t/model.h5" --encoding top-k --k 3 "$@" -o "top-$t"
+    done
+}
+
+@test "sparse caches give a sparse one, and how far it may be off" {
+    sparse
+    expect 0 kd-merge -o out top-a top-b
+    grep -q "^kd-merge: sparse rows: at most 0\.[0-9]* in total variation" "$stderr"
+    [ "$(fact encoding)" = top-k ]
+    [ "$(fact k)" = 3 ]
+    expect 0 kd-check -q out
+    kd-info out | grep -q "^  bound  *mean 0\.[0-9]*, at most 0\.[0-9]* in total variation"
+    /usr/bin/python3 - <<'END'
+import h5py
+at = h5py.File("out/shard-000000.h5").attrs
+assert 0 < at["bound_mean"] <= at["bound_max"] < 1
+END
+    expect 0 kd-merge -q --encoding dense -o dense top-a cache-b
+    kd-info dense | grep -q "^  encoding  *dense"
+    expect 0 kd-merge --policy mean-logit -o other top-a top-b
+    grep -q "not bounded under mean-logit" "$stderr"
+    [ "$(kd-info other | grep -c "^  bound")" = 0 ]
+}
+
+@test "temperatures are converted where that is exact" {
+    dump --teacher model:a/model.h5 --temperature 2 -o warm >paths
+    fails_like 65 warm "temperature is 2, not" "give --temperature" -- \
+        kd-merge -q -o out cache-b warm
+    expect 0 kd-merge -q --temperature 3 -o out cache-b warm
+    [ "$(fact temperature)" = 3 ]
+    fails_like 65 out "merged as probabilities" -- \
+        kd-merge -q --temperature 2 -o x out warm
+    sparse --also-temperature 7
+    expect 0 kd-merge -q --temperature 7 -o seven top-a top-b
+    fails_like 65 top-a "--also-temperature 6" -- \
+        kd-merge -q --temperature 6 -o x top-a top-b
+}
+
+@test "classes are mapped by a table or by names" {
+    printf 'teacher,class,to\n' >map.csv
+    seq 0 35 | sed "s|.*|2,&,&|" >>map.csv
+    expect 0 kd-merge -q --shard-samples 300 -o plain cache-a cache-b
+    expect 0 kd-merge -q --shard-samples 300 --class-map map.csv -o out cache-a cache-b
+    parameters "weights=0.5,0.5 class-map=[0-9a-f]*"
+    /usr/bin/python3 - <<'END'
+import h5py
+a, b = (h5py.File(f"{d}/shard-000000.h5") for d in ("out", "plain"))
+assert all((a[n][:] == b[n][:]).all() for n in ("id", "logits", "log_z"))
+END
+    echo 2,36,0 >>map.csv
+    fails_like 65 cache-b "has 36 classes" "class 36" -- \
+        kd-merge -q --class-map map.csv -o x cache-a cache-b
+    printf '%s\n' {0..9} {A..Z} >names
+    expect 0 kd-merge -q --classes names --class-names names,names -o named \
+        cache-a cache-b
+    fails_like 64 "1 files for 2 caches" -- \
+        kd-merge -q --classes names --class-names names -o x cache-a cache-b
+    fails_like 64 "--class-names" -- kd-merge -q --classes names -o x cache-a cache-b
+}
+
+@test "rows that a teacher lacks are an error, left to the others, or skipped" {
+    expect 0 kd-dump -q --data "$data@0:200" --teacher model:b/model.h5 -o part
+    fails_like 65 part "num_samples is 200, not 300" -- kd-merge -q -o x cache-a part
+    expect 0 kd-merge --missing renormalise -o out cache-a part
+    grep -qx "kd-merge: 100 of 300 rows lack a teacher" "$stderr"
+    expect 0 kd-check -q out
+    parameters "weights=0.5,0.5 missing=renormalise"
+    expect 0 kd-merge -q --missing skip -o less cache-a part
+    kd-info --json less >info.json
+    [ "$(json info.json "j['rows']")" = 200 ]
+}

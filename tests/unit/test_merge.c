@@ -35,7 +35,7 @@ static enum kd_status merge_as(struct kd_merge_plan plan, const char *const *inp
                                const char *to, uint64_t samples)
 {
     struct kd_merge_options options = {.samples_a_shard = samples,
-                                       .dtype = KD_F16,
+                                       .codec = {.dtype = KD_F16},
                                        .history = "a test of merging",
                                        .finished = note_path};
 
@@ -125,7 +125,8 @@ static void rows_are_merged_as_the_policy_says(void **state)
 static void the_merged_cache_says_where_it_comes_from(void **state)
 {
     const char *inputs[2] = {make_teacher("ia", 1, 50), make_teacher("ib", 2, 50)};
-    struct kd_merge_plan plan = {KD_POLICY_MEAN_LOGIT, 2, {1, 3}};
+    struct kd_merge_plan plan = {
+        .policy = KD_POLICY_MEAN_LOGIT, .teachers = 2, .weights = {1, 3}};
     const struct kd_identity *of = NULL;
     struct kd_cache *merged = NULL;
     char parents[128];
@@ -333,7 +334,7 @@ static void a_finished_merge_is_left_alone(void **state)
 static void another_merges_directory_is_refused(void **state)
 {
     const char *inputs[2] = {make_teacher("xa", 1, 20), make_teacher("xb", 2, 60)};
-    struct kd_merge_plan other = {KD_POLICY_MEAN_PROB, 2, {1, 3}};
+    struct kd_merge_plan other = {.teachers = 2, .weights = {1, 3}};
     struct kd_identity warm = teacher_identity(1);
 
     (void)state;
@@ -377,7 +378,7 @@ static void teachers_that_do_not_match_are_refused(void **state)
     of.temperature = 2;
     check_refused(&of, "temperature is 2, not 4");
     of = teacher_identity(2);
-    of.num_classes = 11;
+    of.num_classes = of.codec.k = 11;
     check_refused(&of, "num_classes is 11, not 10");
     of = teacher_identity(2);
     fixture_digest(&of.dataset_digest, 77);
@@ -416,9 +417,12 @@ static const char *make_labelled(const char *name, int teacher, const int32_t la
     fixture_digest(&of.teacher_digest, teacher);
     assert_int_equal(kd_shard_writer_open(fixture_path(name), &of, 3, "", &writer),
                      KD_OK);
-    assert_int_equal(
-        kd_shard_writer_add(writer, &(struct kd_rows){3, id, view, label, scaled}),
-        KD_OK);
+    assert_int_equal(kd_shard_writer_add(writer, &(struct kd_rows){.count = 3,
+                                                                   .id = id,
+                                                                   .view = view,
+                                                                   .label = label,
+                                                                   .scaled = scaled}),
+                     KD_OK);
     assert_int_equal(kd_shard_writer_commit(writer), KD_OK);
     return fixture_path(name);
 }
@@ -569,6 +573,184 @@ static void stdin_can_be_only_one_input(void **state)
     assert_says("only one cache can come from stdin");
 }
 
+/* -- what policies need of a run --------------------------------------------------- */
+
+/* The merged row of (id, view) as log p, its greatest value, and what the cache is. */
+static struct kd_identity read_row(const char *where, uint64_t id, uint32_t view,
+                                   double *log_p, double *row_max)
+{
+    struct kd_cache *cache = NULL;
+    struct kd_identity of;
+    const struct kd_shard *shard = NULL;
+    uint64_t row = 0;
+    float values[10], log_z = 0;
+
+    assert_int_equal(kd_cache_open(where, &cache), KD_OK);
+    of = *kd_cache_identity(cache);
+    assert_int_equal(kd_cache_read(cache, &id, &view, 1, values, &log_z), KD_OK);
+    for (size_t c = 0; c < 10; c++)
+        log_p[c] = (double)values[c] - (double)log_z;
+    assert_true(kd_cache_find(cache, id, view, &shard, &row));
+    *row_max = (double)kd_shard_row_max(shard, row);
+    kd_cache_close(cache);
+    return of;
+}
+
+/* log softmax(u / t) of a teacher's row. */
+static void teacher_row(int teacher, uint64_t id, uint32_t view, double t,
+                        double *log_p)
+{
+    float u[10];
+    double sum = 0;
+
+    fixture_row(teacher, id, view, 10, u);
+    for (size_t c = 0; c < 10; c++)
+        sum += exp((double)u[c] / t);
+    for (size_t c = 0; c < 10; c++)
+        log_p[c] = (double)u[c] / t - log(sum);
+}
+
+static void labels_reach_the_policy(void **state)
+{
+    const char *inputs[2] = {make_teacher("la1", 1, 20), make_teacher("la2", 2, 50)};
+    const struct kd_merge_plan plan = {.policy = KD_POLICY_BEST_BY_LABEL,
+                                       .teachers = 2};
+    struct kd_identity of;
+    size_t chosen[2] = {0};
+
+    (void)state;
+    assert_int_equal(merge_as(plan, inputs, fixture_path("la"), 16), KD_OK);
+    for (uint64_t id = 10; id < 60; id++) {
+        const size_t label = (size_t)fixture_label(id, 10);
+        double is[10], own[2][10], cold[2][10], top = -INFINITY, row_max = 0;
+        float u[10];
+        size_t best = 0;
+
+        for (int m = 0; m < 2; m++) {
+            teacher_row(m + 1, id, 1, 1, own[m]);
+            teacher_row(m + 1, id, 1, 0.25, cold[m]); /* at temperature 1: T is 4 */
+        }
+        best = cold[1][label] > cold[0][label];
+        chosen[best]++;
+        of = read_row(fixture_path("la"), id, 1, is, &row_max);
+        fixture_row((int)best + 1, id, 1, 10, u);
+        for (size_t c = 0; c < 10; c++) {
+            assert_true(fabs(is[c] - own[best][c]) < 0.01);
+            top = fmax(top, (double)u[c]);
+        }
+        assert_true(fabs(row_max - top) < 0.01); /* logits keep their level */
+    }
+    assert_true(chosen[0] > 10 && chosen[1] > 10);
+    assert_int_equal(of.value_kind, KD_VALUE_LOGITS); /* one teacher's, as they are */
+    assert_string_equal(of.policy_parameters, "weigh-at=1");
+}
+
+static void plans_are_fitted_before_anything_is_merged(void **state)
+{
+    const char *inputs[2] = {make_teacher("fa1", 1, 20), make_teacher("fa2", 2, 50)};
+    struct kd_merge_plan plan = {.policy = KD_POLICY_STACKED,
+                                 .teachers = 2,
+                                 .calibrate = true,
+                                 .holdout_begin = 30,
+                                 .holdout_end = 50};
+    struct kd_identity of;
+    double is[10], p[2][10], weights[2], by[2], row_max = 0;
+
+    (void)state;
+    assert_int_equal(merge_as(plan, inputs, fixture_path("fa"), 16), KD_OK);
+    of = read_row(fixture_path("fa"), 12, 1, is, &row_max);
+    assert_int_equal(sscanf(of.policy_parameters,
+                            "weights=%lf,%lf calibration=%lf,%lf holdout=30:50",
+                            &weights[0], &weights[1], &by[0], &by[1]),
+                     4);
+    assert_true(by[0] > 1 && by[1] > 1); /* labels are no better than chance */
+    for (int m = 0; m < 2; m++)
+        teacher_row(m + 1, 12, 1, by[m], p[m]);
+    for (size_t c = 0; c < 10; c++)
+        assert_true(fabs(is[c] - log(weights[0] * exp(p[0][c]) +
+                                     weights[1] * exp(p[1][c]))) < 0.01);
+
+    /* the same again, of the same fit; other rows to fit on are another merge */
+    assert_int_equal(merge_as(plan, inputs, fixture_path("fa"), 16), KD_OK);
+    plan.holdout_end = 40;
+    assert_int_equal(merge_as(plan, inputs, fixture_path("fa"), 16), KD_EDATA);
+    assert_says("policy_parameters is");
+    plan.holdout_end = 61;
+    assert_int_equal(merge_as(plan, inputs, fixture_path("fb"), 16), KD_EUSAGE);
+    assert_says("--holdout: the caches have the ids 10 to 59");
+}
+
+/* Held-out ids come last; shards of the first ones are kept open until then. */
+static void held_out_ids_may_come_late(void **state)
+{
+    const char *inputs[2] = {make_teacher("ha1", 1, 10), make_teacher("ha2", 2, 60)};
+    const char *piped[2] = {NULL, inputs[1]};
+    const struct kd_merge_plan plan = {.policy = KD_POLICY_CLASS_WEIGHTS,
+                                       .teachers = 2,
+                                       .holdout_begin = 43,
+                                       .holdout_end = 60};
+    char name[32];
+    int ends[2];
+
+    (void)state;
+    kd_threads_set(3);
+    assert_int_equal(merge_as(plan, inputs, fixture_path("h1"), 16), KD_OK);
+    kd_threads_set(1);
+    assert_int_equal(pipe(ends), 0);
+    hand_over(ends[1], fixture_path("ha1"), 1, 5);
+    close(ends[1]);
+    snprintf(name, sizeof name, "/dev/fd/%d", ends[0]);
+    piped[0] = name;
+    assert_int_equal(merge_as(plan, piped, fixture_path("h2"), 16), KD_OK);
+    close(ends[0]);
+    assert_same_cache(fixture_path("h1"), fixture_path("h2"));
+}
+
+static void fits_need_labels(void **state)
+{
+    const char *inputs[2] = {make_labelled("na.h5", 1, (const int32_t[]){3, -1, -1}),
+                             make_labelled("nb.h5", 2, (const int32_t[]){-1, 2, -1})};
+    struct kd_merge_plan plan = {
+        .policy = KD_POLICY_GREEDY, .teachers = 2, .holdout_end = 3};
+
+    (void)state;
+    assert_int_equal(merge_as(plan, inputs, fixture_path("n0"), 16), KD_EDATA);
+    assert_says("--holdout: sample 2 has no label");
+    plan.holdout_end = 2;
+    assert_int_equal(merge_as(plan, inputs, fixture_path("n1"), 16), KD_OK);
+    plan = (struct kd_merge_plan){.policy = KD_POLICY_CORRECT, .teachers = 2};
+    assert_int_equal(merge_as(plan, inputs, fixture_path("n2"), 16), KD_EDATA);
+    assert_says("sample 2, view 0: it has no label");
+}
+
+static void what_a_private_vote_costs_is_written_down(void **state)
+{
+    const char *inputs[3] = {make_teacher("ya", 1, 50), make_teacher("yb", 2, 50),
+                             make_teacher("yc", 3, 50)};
+    const struct kd_merge_plan plan = {.policy = KD_POLICY_NOISY_VOTE,
+                                       .teachers = 3,
+                                       .noise = {KD_NOISE_GNMAX, .scale = 2},
+                                       .seed = 11};
+    const struct kd_privacy cost = kd_privacy_cost(&plan.noise, 100, 100, 1e-5);
+    struct kd_identity of;
+    double is[10], row_max = 0, epsilon = 0;
+
+    (void)state;
+    assert_int_equal(merge_as(plan, inputs, fixture_path("y"), 16), KD_OK);
+    of = read_row(fixture_path("y"), 12, 1, is, &row_max);
+    assert_int_equal(sscanf(of.policy_parameters,
+                            "noise=gnmax noise-scale=2 questions=100 epsilon=%lf",
+                            &epsilon),
+                     1);
+    assert_true(epsilon >= cost.epsilon && epsilon < cost.epsilon + 2e-6);
+    for (size_t c = 0; c < 10; c++)
+        assert_true(is[c] == 0 || is[c] < -60000);
+    kd_threads_set(2);
+    assert_int_equal(merge_as(plan, inputs, fixture_path("y2"), 16), KD_OK);
+    kd_threads_set(1);
+    assert_same_cache(fixture_path("y"), fixture_path("y2"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -592,6 +774,11 @@ int main(void)
         cmocka_unit_test(an_interrupted_merge_goes_on_later),
         cmocka_unit_test(one_process_at_a_time_writes_a_directory),
         cmocka_unit_test(stdin_can_be_only_one_input),
+        cmocka_unit_test(labels_reach_the_policy),
+        cmocka_unit_test(plans_are_fitted_before_anything_is_merged),
+        cmocka_unit_test(held_out_ids_may_come_late),
+        cmocka_unit_test(fits_need_labels),
+        cmocka_unit_test(what_a_private_vote_costs_is_written_down),
     };
 
     kd_threads_set(1);
