@@ -8,13 +8,16 @@
 static struct {
     char *data, *reference;
     double temperature;
+    uint64_t bins;
+    bool reliability;
     int tail;
-} args = {.tail = KD_TAIL_SPREAD};
+} args = {.bins = KD_CALIBRATION_BINS, .tail = KD_TAIL_SPREAD};
 
 static enum kd_status evaluate(const struct kd_program *program, struct kd_json *json)
 {
     enum kd_status status = KD_EBUG;
-    const struct kd_evaluate_options how = {args.data, args.temperature};
+    const struct kd_evaluate_options how = {args.data, args.temperature,
+                                            (size_t)args.bins};
     struct kd_evaluation *evaluation = NULL;
 
     KD_TRY(kd_evaluate((const char *const *)program->operand, program->num_operands,
@@ -23,6 +26,8 @@ static enum kd_status evaluate(const struct kd_program *program, struct kd_json 
         kd_evaluation_json(evaluation, json);
     else
         KD_TRY(kd_evaluation_write(evaluation, stdout));
+    if (args.reliability && !program->json)
+        KD_TRY(kd_evaluation_write_reliability(evaluation, stdout));
     status = KD_OK;
 out:
     kd_evaluation_free(evaluation);
@@ -48,15 +53,25 @@ out:
     return status;
 }
 
+/* Options of one way to use the program are none of the other's. */
+static enum kd_status check_options(const struct kd_program *program)
+{
+    static const char *const alone[] = {"data", "bins", "reliability"};
+
+    for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++)
+        if (args.reference != NULL && kd_program_given(program, alone[i]))
+            return kd_fail(KD_EUSAGE, "--%s: is of no use with --reference", alone[i]);
+    if (args.reference == NULL && kd_program_given(program, "tail"))
+        return kd_fail(KD_EUSAGE, "--tail: is of no use without --reference");
+    return KD_OK;
+}
+
 static enum kd_status run(const struct kd_program *program)
 {
     enum kd_status status = KD_EBUG;
     struct kd_json *json = NULL;
 
-    if (args.reference != NULL && args.data != NULL)
-        return kd_fail(KD_EUSAGE, "--data: is of no use with --reference");
-    if (args.reference == NULL && kd_program_given(program, "tail"))
-        return kd_fail(KD_EUSAGE, "--tail: is of no use without --reference");
+    KD_TRY(check_options(program));
     KD_TRY(kd_json_new(&json));
     kd_json_pretty(json);
     if (args.reference != NULL)
@@ -84,6 +99,17 @@ static const struct kd_option options[] = {
      .max = 1000000,
      .metavar = "T",
      .help = "take all predictors at T; 0: networks at 1, caches at their own"},
+    {.name = "bins",
+     .type = KD_OPTION_U64,
+     .value = &args.bins,
+     .min = 1,
+     .max = KD_MAX_CALIBRATION_BINS,
+     .metavar = "N",
+     .help = "of confidence, of equal width, for the ECE and the reliability table"},
+    {.name = "reliability",
+     .type = KD_OPTION_FLAG,
+     .value = &args.reliability,
+     .help = "print the reliability tables too; --json always has them"},
     {.name = "reference",
      .type = KD_OPTION_STRING,
      .value = &args.reference,
@@ -100,12 +126,15 @@ static const struct kd_option options[] = {
 static const char notes[] =
     "A PREDICTOR is model:FILE or FILE, a network saved by kd-train, or a cache: a\n"
     "directory, a shard, a pipe of shard paths, or - for paths on stdin. Of caches\n"
-    "the clean view is evaluated, or if they lack it, the views that they have.\n"
+    "the clean view is evaluated, or if they lack it, the views that they have; rows\n"
+    "that not all caches have are left out. Classes that a sparse cache has not kept\n"
+    "share the rest of a row's mass evenly.\n"
     "\n"
-    "NLL and entropy are in nats. ECE is over 15 bins of equal width; --json gives\n"
-    "them too. Of several predictors, agreement is the share of samples with the\n"
-    "same most probable class (1 - churn), variation the mean total variation\n"
-    "distance of the probabilities.\n"
+    "NLL and entropy are in nats. Of several predictors, agreement is the share of\n"
+    "samples with the same most probable class (1 - churn), divergence the mean\n"
+    "Jensen-Shannon divergence of the probabilities in nats (at most ln 2), variation\n"
+    "their mean total variation distance; exactly right, the share of samples that so\n"
+    "many of them are right about, and the oracle is right wherever one of them is.\n"
     "\n"
     "With --reference, each CACHE's soft labels are compared with the reference's, at\n"
     "--temperature or its own: KL(reference || cache) and total variation, mean and\n"
@@ -114,6 +143,7 @@ static const char notes[] =
     "Examples:\n"
     "  kd-eval --data cifar100:test.bin a/model.h5 b/model.h5\n"
     "  kd-eval --temperature 1 --json soft-labels\n"
+    "  kd-eval --bins 10 --reliability teacher-a teacher-b teacher-c merged\n"
     "  kd-eval --reference dense --tail bucket top10 top25\n";
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Evaluation: how good, how sure and how much of one mind predictors are. A predictor
- * is a network, run over a dataset, or a cache of soft labels.
+ * is a network, run over a dataset, or a cache of soft labels, of a teacher or merged.
  *
  *     const char *const names[] = {"model:a.h5", "soft-labels"};
  *     struct kd_evaluation *evaluation = NULL;
@@ -13,18 +13,36 @@
  *
  *     accuracy    [argmax p = y]; among equals the lowest class counts
  *     top-5       [y is among the five most probable]
- *     NLL         -log p(y), in nats
- *     Brier       sum_c (p(c) - [c = y])^2, from 0 to 2 (Brier 1950)
+ *     NLL         -log p(y), in nats; infinite where p(y) = 0
+ *     Brier       sum_c (p(c) - [c = y])^2, from 0 to 2 (Brier 1950, Monthly Weather
+ *                 Review 78)
  *     entropy     -sum_c p(c) log p(c), in nats
  *     confidence  max_c p(c)
+ *     kept mass   what the stored classes of a row have of it; 1 if that is all of them
  *
- * and, over 15 bins of confidence, ((m-1)/15, m/15] (Guo et al. 2017),
+ * and over N bins of confidence, ((m-1)/N, m/N], with n_m of the n samples in bin m,
  *
- *     ECE         sum_m n_m/n |accuracy_m - confidence_m|
+ *     ECE         sum_m n_m/n |accuracy_m - confidence_m|  (Guo et al. 2017,
+ *                 arXiv 1706.04599, equation 3)
  *
- * Entropy and confidence are of all samples, the others of those with a label. Of
- * pairs: agreement, the share with the same argmax; churn = 1 - agreement (Milani
- * Fard et al. 2016); and the mean total variation distance sum_c |p_a(c) - p_b(c)|/2.
+ * Of pairs with probabilities p and q, H the entropy:
+ *
+ *     agreement   [argmax p = argmax q]; churn = 1 - agreement (Milani Fard et al.
+ * 2016) variation   sum_c |p(c) - q(c)| / 2, the total variation distance divergence
+ * H((p + q)/2) - (H(p) + H(q))/2, of Jensen and Shannon, in nats: from 0 to ln 2 (Lin
+ * 1991, IEEE Transactions on Information Theory 37, 4.1)
+ *
+ * Of all together: the share of samples that exactly m of the M predictors are right
+ * about, m = 0..M, and the accuracy of an oracle that knows whom to ask: 1 less the
+ * share of m = 0.
+ *
+ * Samples without a label count where none is needed: for entropy, confidence, kept
+ * mass and pairs.
+ *
+ * Rows of sparse caches (top-k, top-p and sampled) are read by the rule `spread` of
+ * kd/soft.h: the classes that a row has not kept share the mass that is left evenly.
+ * All rows are then scaled to sum 1, which halves do to three digits. A stored value of
+ * -65504 or less, half precision's least, is a probability of 0.
  */
 #ifndef KD_EVALUATE_H
 #define KD_EVALUATE_H
@@ -33,12 +51,14 @@
 #include "kd/soft.h"
 #include "kd/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-#define KD_CALIBRATION_BINS 15
-#define KD_MAX_PREDICTORS   64
+#define KD_CALIBRATION_BINS     15 /* unless told otherwise */
+#define KD_MAX_CALIBRATION_BINS 1000
+#define KD_MAX_PREDICTORS       64
 
 /* One bin of the reliability table: sums over its samples. */
 struct kd_calibration_bin {
@@ -46,13 +66,15 @@ struct kd_calibration_bin {
     double confidence;
 };
 
-/* Sums over samples; all 0 at first. */
+/* Sums over samples; all 0 at first, but for num_bins, which is at least 1. */
 struct kd_metrics {
     uint64_t samples, labelled;
-    uint64_t right, right5; /* of the labelled ones, as the next two */
+    uint64_t right, right5; /* of the labelled ones, as the next three */
+    uint64_t impossible;    /* whose label has the probability 0 */
     double nll, brier;
-    double entropy, confidence;
-    struct kd_calibration_bin bins[KD_CALIBRATION_BINS]; /* labelled ones */
+    double entropy, confidence, kept;
+    size_t num_bins;
+    struct kd_calibration_bin bins[KD_MAX_CALIBRATION_BINS]; /* labelled ones */
 };
 
 /* What a single sample adds to them. */
@@ -62,68 +84,87 @@ struct kd_metrics_row {
     uint32_t rank; /* classes before the label; 0 without one, as the next two */
     double nll, brier;
     double entropy, confidence;
+    double kept; /* 1, for the caller to set */
 };
 
-/* Measures log-probabilities log_p[classes]; label -1: unknown. */
-void kd_metrics_measure(const float *log_p, size_t classes, int32_t label,
+/* Measures log-probabilities log_p [classes], -FLT_MAX for a probability of 0, and
+ * leaves the probabilities in p [classes], which may be log_p. Label -1: unknown. */
+void kd_metrics_measure(const float *log_p, size_t classes, int32_t label, float *p,
                         struct kd_metrics_row *row);
 void kd_metrics_add(struct kd_metrics *metrics, const struct kd_metrics_row *row);
 
 /* Means; NaN where there is no sample to take them of. */
 struct kd_scores {
-    double accuracy, top5, nll, brier, ece, entropy, confidence;
+    double accuracy, top5, nll, brier, ece, entropy, confidence, kept;
 };
 void kd_metrics_scores(const struct kd_metrics *metrics, struct kd_scores *scores);
 
 /* Two predictors over the same samples; sums. */
 struct kd_pair_metrics {
     uint64_t agreeing;
-    double variation;
+    double variation, divergence;
 };
+
+/* Variation and divergence of probabilities p and q [classes], whose entropies were
+ * measured. Exactly 0 where p and q are the same, and the same of q and p. */
+void kd_pair_measure(const float *p, double entropy_p, const float *q, double entropy_q,
+                     size_t classes, double *variation, double *divergence);
 
 struct kd_evaluate_options {
     const char *data;   /* a DATASET; NULL: the samples of the caches */
     double temperature; /* of all predictors; 0: networks 1, caches their own */
+    size_t bins;        /* of confidence; 0: KD_CALIBRATION_BINS */
 };
 
 struct kd_predictor_metrics {
     char *name; /* as it was given */
     double temperature;
+    bool sparse; /* a cache whose rows have not kept all classes */
     struct kd_metrics metrics;
 };
 
 struct kd_evaluation {
-    size_t count;
-    struct kd_predictor_metrics *predictors; /* [count] */
-    struct kd_pair_metrics *pairs;           /* [count][count], symmetric */
-    uint64_t samples;                        /* ids times views */
-    uint64_t first_id, num_ids;
+    size_t count;                            /* M */
+    struct kd_predictor_metrics *predictors; /* [M] */
+    struct kd_pair_metrics *pairs;           /* [M][M], symmetric */
+    uint64_t *right;                         /* [M+1] labelled samples that exactly m
+                                                predictors are right about */
+    uint64_t samples, labelled;              /* rows that were compared */
+    uint64_t left_out;                       /* rows that a cache lacks */
+    uint64_t first_id, num_ids;              /* where rows were looked for */
     uint32_t first_view, views;
     char augment[64]; /* of the views, kd_view_text */
 };
 
 /*
  * Evaluates predictors `names` [count] over the same samples, block by block, so that
- * memory does not grow with their number. A name is model:FILE, a network's FILE, or
- * a cache. Samples are the ids of options->data or, without it, those that all caches
- * have; of them view 0 if all caches have it, else the views that all have. Labels
- * are the dataset's or else the first cache's.
+ * memory does not grow with their number; the result does not depend on threads. A name
+ * is model:FILE, a network's FILE, or a cache. Samples are the rows that all caches
+ * have, of the ids of options->data if it is given; of them view 0 if all caches have
+ * it, else the views that all have. Labels are the dataset's or else those of the first
+ * cache that knows them.
  *
- * KD_EUSAGE for a network without options->data; KD_EDATA where the predictors are
- * not of the same dataset and classes, or a cache lacks samples of options->data;
- * KD_EINTERRUPTED if a signal asks to stop. *evaluation is freed by the caller.
+ * KD_EUSAGE for a network without options->data, and options out of range; KD_EDATA
+ * where the predictors are not of the same dataset and classes or have no row in
+ * common, or a cache cannot be used at the temperature; KD_EINTERRUPTED if a signal
+ * asks to stop. *evaluation is freed by the caller.
  */
 enum kd_status kd_evaluate(const char *const *names, size_t count,
                            const struct kd_evaluate_options *options,
                            struct kd_evaluation **evaluation) KD_CHECKED;
 void kd_evaluation_free(struct kd_evaluation *evaluation); /* NULL is fine */
 
-/* A table for people, a line a predictor; with several also the matrices of agreement
- * and of total variation. */
+/* Tables for people: a line a predictor; with several, the matrices of agreement,
+ * divergence and variation, and how many are right at once. Of long names the end. */
 enum kd_status kd_evaluation_write(const struct kd_evaluation *evaluation,
                                    FILE *to) KD_CHECKED;
 
-/* The same and the reliability tables, as one JSON object. */
+/* The reliability table of each predictor. */
+enum kd_status kd_evaluation_write_reliability(const struct kd_evaluation *evaluation,
+                                               FILE *to) KD_CHECKED;
+
+/* All of that as one JSON object; an infinite NLL is null, and `impossible` says of how
+ * many samples. */
 void kd_evaluation_json(const struct kd_evaluation *evaluation, struct kd_json *json);
 
 /*

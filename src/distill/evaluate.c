@@ -20,7 +20,11 @@
 #define BLOCK_VALUES ((size_t)1 << 22)
 #define BLOCK_ROWS   4096
 #define NETWORK_ROWS 256 /* blocks are multiples of it where they can */
-#define GRAIN_VALUES 4096
+
+/* How far two predictors are apart in a row. */
+struct distance {
+    double variation, divergence;
+};
 
 struct run {
     const struct kd_evaluate_options *options;
@@ -37,9 +41,10 @@ struct run {
     uint64_t *ids;               /* [capacity] */
     uint32_t *views;             /* [capacity] */
     int32_t *labels;             /* [capacity] */
+    double *kept;                /* [capacity] of the predictor that is measured */
     float *p;                    /* [count][capacity][classes] */
     struct kd_metrics_row *each; /* [count][capacity] */
-    double *variation;           /* [count * (count - 1) / 2][capacity] */
+    struct distance *distances;  /* [count * (count - 1) / 2][capacity] */
     size_t current;              /* the predictor that is measured */
 };
 
@@ -115,14 +120,16 @@ static enum kd_status choose_augment(struct run *run)
     return kd_view_parse(like->augment, like->seed, &run->spec);
 }
 
-/* The ids that all caches of one dataset have. */
-static enum kd_status intersect_ids(const struct run *run, uint64_t *first,
-                                    uint64_t *end)
+static enum kd_status fail_disjoint(void)
+{
+    return kd_fail(KD_EDATA, "the predictors have no sample in common");
+}
+
+/* Without options->data: the caches must be of one dataset. */
+static enum kd_status check_datasets(const struct run *run)
 {
     const struct kd_identity *like = kd_cache_identity(run->first_cache->cache);
 
-    *first = 0;
-    *end = UINT64_MAX;
     for (size_t i = 0; i < run->count; i++) {
         const struct kd_predictor *p = &run->predictors[i];
 
@@ -130,29 +137,37 @@ static enum kd_status intersect_ids(const struct run *run, uint64_t *first,
                              &like->dataset_digest))
             return kd_fail(KD_EDATA, "%s: was dumped over another dataset than %s",
                            p->name, run->first_cache->name);
-        *first = p->first_id > *first ? p->first_id : *first;
-        *end = p->end_id < *end ? p->end_id : *end;
     }
-    if (*first >= *end)
-        return kd_fail(KD_EDATA, "the caches have no sample in common");
     return KD_OK;
 }
 
+/* From the first id that all may have to the last. */
 static enum kd_status choose_ids(struct run *run)
 {
     enum kd_status status = KD_EBUG;
     struct kd_evaluation *e = run->evaluation;
-    uint64_t end = 0;
+    uint64_t first = 0, end = UINT64_MAX;
 
     for (size_t i = 0; i < run->count; i++)
         KD_TRY(kd_predictor_ready(&run->predictors[i], run->data));
     if (run->data != NULL) {
-        e->first_id = kd_dataset_facts(run->data)->first;
+        first = kd_dataset_facts(run->data)->first;
         end = kd_dataset_facts(run->data)->end;
     } else {
-        KD_TRY(intersect_ids(run, &e->first_id, &end));
+        KD_TRY(check_datasets(run));
     }
-    e->num_ids = end - e->first_id;
+    for (size_t i = 0; i < run->count; i++) {
+        const struct kd_predictor *p = &run->predictors[i];
+
+        if (p->cache == NULL)
+            continue;
+        first = p->first_id > first ? p->first_id : first;
+        end = p->end_id < end ? p->end_id : end;
+    }
+    if (first >= end)
+        return fail_disjoint();
+    e->first_id = first;
+    e->num_ids = end - first;
     status = KD_OK;
 out:
     return status;
@@ -169,7 +184,6 @@ static enum kd_status choose_samples(struct run *run)
     KD_TRY(choose_ids(run));
     if (e->num_ids > UINT64_MAX / e->views)
         return kd_fail(KD_EDATA, "ids times views do not fit 64 bits");
-    e->samples = e->num_ids * e->views;
     status = KD_OK;
 out:
     return status;
@@ -177,10 +191,10 @@ out:
 
 /* -- blocks ----------------------------------------------------------------- */
 
-/* Rows a block, so that values and variations of all of them stay in bounds. */
+/* Rows a block, so that values and distances of all of them stay in bounds. */
 static size_t choose_rows(size_t count, size_t classes)
 {
-    size_t rows = BLOCK_VALUES / (count * (classes + count));
+    size_t rows = BLOCK_VALUES / (count * (classes + 2 * count));
 
     if (rows > BLOCK_ROWS)
         rows = BLOCK_ROWS;
@@ -199,37 +213,53 @@ static enum kd_status block_init(struct run *run)
     KD_TRY(KD_NEW(run->ids, run->capacity));
     KD_TRY(KD_NEW(run->views, run->capacity));
     KD_TRY(KD_NEW(run->labels, run->capacity));
+    KD_TRY(KD_NEW(run->kept, run->capacity));
     KD_TRY(KD_NEW(run->p, run->count * run->capacity * run->classes));
     KD_TRY(KD_NEW(run->each, run->count * run->capacity));
-    KD_TRY(KD_NEW(run->variation, pairs * run->capacity));
+    KD_TRY(KD_NEW(run->distances, pairs * run->capacity));
     status = KD_OK;
 out:
     return status;
 }
 
-static int32_t label_of(const struct run *run, uint64_t id, uint32_t view)
+/* Whether all caches have a row. Its label: the dataset's, or the first known one. */
+static bool find_row(const struct run *run, uint64_t id, uint32_t view, int32_t *label)
 {
-    const struct kd_shard *shard = NULL;
-    uint64_t row = 0;
+    *label = run->data != NULL ? kd_dataset_label(run->data, id) : -1;
+    for (size_t i = 0; i < run->count; i++) {
+        const struct kd_cache *cache = run->predictors[i].cache;
+        const struct kd_shard *shard = NULL;
+        uint64_t row = 0;
 
-    if (run->data != NULL)
-        return kd_dataset_label(run->data, id);
-    if (!kd_cache_find(run->first_cache->cache, id, view, &shard, &row))
-        return -1; /* reading the row will say that it is missing */
-    return kd_shard_label(shard, row);
+        if (cache == NULL)
+            continue;
+        if (!kd_cache_find(cache, id, view, &shard, &row))
+            return false;
+        if (run->data == NULL && *label < 0)
+            *label = kd_shard_label(shard, row);
+    }
+    return true;
 }
 
-static void name_samples(struct run *run, uint64_t first)
+/* Fills the block with rows that all have, from the candidate at *next on. */
+static void name_rows(struct run *run, uint64_t *next)
 {
-    const struct kd_evaluation *e = run->evaluation;
-    const uint64_t left = e->samples - first;
+    struct kd_evaluation *e = run->evaluation;
+    const uint64_t candidates = e->num_ids * e->views;
+    size_t n = 0;
 
-    run->rows = left < run->capacity ? (size_t)left : run->capacity;
-    for (size_t i = 0; i < run->rows; i++) {
-        run->ids[i] = e->first_id + (first + i) / e->views;
-        run->views[i] = e->first_view + (uint32_t)((first + i) % e->views);
-        run->labels[i] = label_of(run, run->ids[i], run->views[i]);
+    for (; *next < candidates && n < run->capacity; ++*next) {
+        const uint64_t id = e->first_id + *next / e->views;
+        const uint32_t view = e->first_view + (uint32_t)(*next % e->views);
+
+        if (!find_row(run, id, view, &run->labels[n])) {
+            e->left_out++;
+            continue;
+        }
+        run->ids[n] = id;
+        run->views[n++] = view;
     }
+    run->rows = n;
 }
 
 /* Measures rows of one predictor and leaves probabilities in place of their logs. */
@@ -241,34 +271,33 @@ static enum kd_status measure_rows(void *context, size_t begin, size_t end)
     for (size_t i = begin; i < end; i++) {
         float *row = run->p + (at + i) * run->classes;
 
-        kd_metrics_measure(row, run->classes, run->labels[i], &run->each[at + i]);
-        for (size_t c = 0; c < run->classes; c++)
-            row[c] = expf(row[c]);
+        kd_metrics_measure(row, run->classes, run->labels[i], row, &run->each[at + i]);
+        run->each[at + i].kept = run->kept[i];
     }
     return KD_OK;
 }
 
-static double total_variation(const float *a, const float *b, size_t classes)
+static void compare_pair(struct run *run, size_t a, size_t b, size_t i,
+                         struct distance *to)
 {
-    double sum = 0;
+    const size_t row_a = a * run->capacity + i, row_b = b * run->capacity + i;
 
-    for (size_t c = 0; c < classes; c++)
-        sum += fabs((double)a[c] - (double)b[c]);
-    return sum / 2;
+    kd_pair_measure(run->p + row_a * run->classes, run->each[row_a].entropy,
+                    run->p + row_b * run->classes, run->each[row_b].entropy,
+                    run->classes, &to->variation, &to->divergence);
 }
 
 static enum kd_status compare_rows(void *context, size_t begin, size_t end)
 {
     struct run *run = context;
-    const size_t stride = run->capacity * run->classes;
-    size_t pair = 0;
 
-    for (size_t a = 0; a < run->count; a++)
-        for (size_t b = 0; b < a; b++, pair++)
-            for (size_t i = begin; i < end; i++)
-                run->variation[pair * run->capacity + i] = total_variation(
-                    run->p + a * stride + i * run->classes,
-                    run->p + b * stride + i * run->classes, run->classes);
+    for (size_t i = begin; i < end; i++) {
+        size_t pair = 0;
+
+        for (size_t a = 0; a < run->count; a++)
+            for (size_t b = 0; b < a; b++, pair++)
+                compare_pair(run, a, b, i, &run->distances[pair * run->capacity + i]);
+    }
     return KD_OK;
 }
 
@@ -277,11 +306,31 @@ static void add_pair(struct run *run, size_t a, size_t b, size_t pair)
     struct kd_pair_metrics *sums = &run->evaluation->pairs[a * run->count + b];
 
     for (size_t i = 0; i < run->rows; i++) {
+        const struct distance *distance = &run->distances[pair * run->capacity + i];
+
         sums->agreeing += run->each[a * run->capacity + i].best ==
                           run->each[b * run->capacity + i].best;
-        sums->variation += run->variation[pair * run->capacity + i];
+        sums->variation += distance->variation;
+        sums->divergence += distance->divergence;
     }
     run->evaluation->pairs[b * run->count + a] = *sums;
+}
+
+/* How many predictors are right about each labelled row. */
+static void add_right(struct run *run)
+{
+    struct kd_evaluation *e = run->evaluation;
+
+    for (size_t i = 0; i < run->rows; i++) {
+        size_t right = 0;
+
+        if (run->labels[i] < 0)
+            continue;
+        for (size_t a = 0; a < run->count; a++)
+            right += run->each[a * run->capacity + i].rank == 0;
+        e->right[right]++;
+        e->labelled++;
+    }
 }
 
 static void add_block(struct run *run)
@@ -296,22 +345,45 @@ static void add_block(struct run *run)
             add_pair(run, a, b, pair++);
         run->evaluation->pairs[a * run->count + a].agreeing += run->rows;
     }
+    add_right(run);
+    run->evaluation->samples += run->rows;
 }
 
-static enum kd_status run_block(struct run *run, uint64_t first)
+/* Blocks go by in the order of ids: what comes next is fetched, what has been read is
+ * dropped, with the block before it for the sake of pages that both have parts of. */
+static void advise(const struct run *run)
+{
+    const uint64_t first = run->ids[0], end = run->ids[run->rows - 1] + 1;
+    const uint64_t span = end - first;
+
+    for (size_t i = 0; i < run->count; i++) {
+        const struct kd_cache *cache = run->predictors[i].cache;
+
+        if (cache == NULL)
+            continue;
+        kd_cache_prefetch(cache, end, end + span);
+        kd_cache_forget(cache, first > span ? first - span : 0, end);
+    }
+}
+
+static enum kd_status run_block(struct run *run)
 {
     enum kd_status status = KD_EBUG;
-    const size_t grain = GRAIN_VALUES / run->classes + 1;
+    const size_t pairs = run->count * (run->count - 1) / 2;
+    const double classes = (double)run->classes;
 
-    name_samples(run, first);
     for (run->current = 0; run->current < run->count; run->current++) {
-        KD_TRY(kd_predictor_read(&run->predictors[run->current], &run->spec, run->ids,
-                                 run->views, run->rows,
-                                 run->p + run->current * run->capacity * run->classes));
-        KD_TRY(kd_parallel(run->rows, grain, measure_rows, run));
+        KD_TRY(kd_predictor_read(
+            &run->predictors[run->current], &run->spec, run->ids, run->views, run->rows,
+            run->p + run->current * run->capacity * run->classes, run->kept));
+        KD_TRY(
+            kd_parallel(run->rows, kd_threads_grain(4 * classes), measure_rows, run));
     }
-    KD_TRY(kd_parallel(run->rows, grain, compare_rows, run));
+    if (pairs > 0)
+        KD_TRY(kd_parallel(run->rows, kd_threads_grain(2 * classes * (double)pairs),
+                           compare_rows, run));
     add_block(run);
+    advise(run);
     status = KD_OK;
 out:
     return status;
@@ -322,19 +394,22 @@ out:
 static enum kd_status run_blocks(struct run *run)
 {
     enum kd_status status = KD_EBUG;
-    const uint64_t samples = run->evaluation->samples;
+    const uint64_t candidates = run->evaluation->num_ids * run->evaluation->views;
     struct kd_progress progress;
+    uint64_t at = 0;
 
-    kd_progress_open(&progress, "evaluating", "samples", samples);
-    for (uint64_t at = 0; at < samples; at += run->rows) {
+    kd_progress_open(&progress, "evaluating", "samples", candidates);
+    while (at < candidates) {
         if (kd_interrupted()) {
             status = kd_fail_interrupted("evaluating");
             goto out;
         }
-        KD_TRY(run_block(run, at));
-        kd_progress_set(&progress, at + run->rows);
+        name_rows(run, &at);
+        if (run->rows > 0)
+            KD_TRY(run_block(run));
+        kd_progress_set(&progress, at);
     }
-    status = KD_OK;
+    status = run->evaluation->samples > 0 ? KD_OK : fail_disjoint();
 out:
     kd_progress_close(&progress);
     return status;
@@ -352,7 +427,11 @@ static enum kd_status open_predictors(struct run *run, const char *const *names)
         e->predictors[run->open].temperature = p->temperature;
         e->predictors[run->open].name = kd_copy_string(names[run->open]);
         KD_TRY(e->predictors[run->open].name != NULL ? KD_OK : KD_EMEMORY);
-        if (p->cache != NULL && run->first_cache == NULL)
+        if (p->cache == NULL)
+            continue;
+        e->predictors[run->open].sparse =
+            kd_codec_is_sparse(&kd_cache_identity(p->cache)->codec);
+        if (run->first_cache == NULL)
             run->first_cache = p;
     }
     if (run->options->data != NULL)
@@ -362,7 +441,8 @@ out:
     return status;
 }
 
-static enum kd_status evaluation_new(size_t count, struct kd_evaluation **evaluation)
+static enum kd_status evaluation_new(size_t count, size_t bins,
+                                     struct kd_evaluation **evaluation)
 {
     enum kd_status status = KD_EBUG;
     struct kd_evaluation *made = NULL;
@@ -371,6 +451,9 @@ static enum kd_status evaluation_new(size_t count, struct kd_evaluation **evalua
     made->count = count;
     KD_TRY(KD_NEW(made->predictors, count));
     KD_TRY(KD_NEW(made->pairs, count * count));
+    KD_TRY(KD_NEW(made->right, count + 1));
+    for (size_t i = 0; i < count; i++)
+        made->predictors[i].metrics.num_bins = bins > 0 ? bins : KD_CALIBRATION_BINS;
     *evaluation = made;
     made = NULL;
     status = KD_OK;
@@ -387,6 +470,7 @@ void kd_evaluation_free(struct kd_evaluation *evaluation)
         free(evaluation->predictors[i].name);
     free(evaluation->predictors);
     free(evaluation->pairs);
+    free(evaluation->right);
     free(evaluation);
 }
 
@@ -402,7 +486,8 @@ static void run_clear(struct run *run)
     free(run->labels);
     free(run->p);
     free(run->each);
-    free(run->variation);
+    free(run->kept);
+    free(run->distances);
 }
 
 enum kd_status kd_evaluate(const char *const *names, size_t count,
@@ -420,7 +505,10 @@ enum kd_status kd_evaluate(const char *const *names, size_t count,
         !(options->temperature >= 0.001 && options->temperature <= 1e6))
         return kd_fail(KD_EUSAGE, "temperature is %g: must be 0.001 to 1000000",
                        options->temperature);
-    KD_TRY(evaluation_new(count, &run.evaluation));
+    if (options->bins > KD_MAX_CALIBRATION_BINS)
+        return kd_fail(KD_EUSAGE, "%zu bins: must be 1 to %d", options->bins,
+                       KD_MAX_CALIBRATION_BINS);
+    KD_TRY(evaluation_new(count, options->bins, &run.evaluation));
     KD_TRY(KD_NEW(run.predictors, count));
     KD_TRY(open_predictors(&run, names));
     KD_TRY(choose_samples(&run));

@@ -3,9 +3,12 @@
 #include "distill/predictor_internal.h"
 
 #include "kd/h5.h"
+#include "kd/half.h"
 #include "kd/memory.h"
 #include "kd/model.h"
+#include "kd/soft.h"
 #include "kd/thread.h"
+#include "kd/vector.h"
 
 #include <float.h>
 #include <math.h>
@@ -51,9 +54,21 @@ static enum kd_status open_network(struct kd_predictor *p, const char *name,
     return KD_OK;
 }
 
+/* Which of the further temperatures of its rows; -1: their own, or any if dense. */
+static int find_also(const struct kd_identity *of, double temperature)
+{
+    double also[KD_MAX_ALSO];
+    const size_t count = kd_codec_also(&of->codec, also);
+
+    for (size_t i = 0; i < count && temperature != of->temperature; i++)
+        if (also[i] == temperature)
+            return (int)i;
+    return -1;
+}
+
 static enum kd_status open_cache(struct kd_predictor *p, double temperature)
 {
-    const enum kd_status status = kd_cache_open(p->name, &p->cache);
+    enum kd_status status = kd_cache_open(p->name, &p->cache);
     const struct kd_identity *of = NULL;
     const struct kd_shard *last = NULL;
 
@@ -66,12 +81,11 @@ static enum kd_status open_cache(struct kd_predictor *p, double temperature)
     p->first_id = kd_shard_ids(kd_cache_shard(p->cache, 0))[0];
     p->end_id = kd_shard_ids(last)[kd_shard_rows(last) - 1] + 1;
     p->temperature = temperature > 0 ? temperature : of->temperature;
-    if (p->temperature != of->temperature && of->value_kind != KD_VALUE_LOGITS)
-        return kd_fail(KD_EDATA,
-                       "%s: holds log-probabilities at temperature %g, which cannot "
-                       "be taken to %g: evaluate it at its own",
-                       p->name, of->temperature, temperature);
-    return KD_OK;
+    p->also = find_also(of, p->temperature);
+    status = kd_soft_check(of, &(struct kd_soft_spec){p->temperature, KD_TAIL_SPREAD});
+    if (status != KD_OK)
+        kd_error_prefix("%s", p->name);
+    return status;
 }
 
 enum kd_status kd_predictor_open(struct kd_predictor *predictor, const char *name,
@@ -118,15 +132,6 @@ static enum kd_status check_cache(const struct kd_predictor *p,
                        "%s: was dumped over another dataset (digest %.8s) than %s "
                        "(%.8s)",
                        p->name, of->dataset_digest.hex, data->name, data->digest.hex);
-    if (data->first < p->first_id || data->end > p->end_id)
-        return kd_fail(KD_EDATA,
-                       "%s: has ids %llu to %llu, %s has %llu to %llu: evaluate the "
-                       "slice that both have, as DATASET@%llu:%llu",
-                       p->name, (unsigned long long)p->first_id,
-                       (unsigned long long)p->end_id - 1, data->name,
-                       (unsigned long long)data->first,
-                       (unsigned long long)data->end - 1,
-                       (unsigned long long)p->first_id, (unsigned long long)p->end_id);
     return kd_dataset_classes_fit(data, p->name, p->num_classes, &p->class_map_digest);
 }
 
@@ -150,43 +155,165 @@ out:
     return status;
 }
 
-/* -- reading ---------------------------------------------------------------- */
+/* -- probabilities ---------------------------------------------------------- */
 
-/* What the threads turn into log-probabilities. */
-struct softening {
-    const struct kd_predictor *predictor;
-    const uint64_t *ids; /* [count] */
-    float *rows;         /* [count][classes] */
-    double factor;       /* what logits are multiplied by */
-};
+/* What is so far below a row's maximum has no probability: half precision ends here. */
+#define NOTHING (-KD_HALF_MAX)
+
+/* x, or -FLT_MAX where there is nothing. */
+KD_VECTOR_INLINE float keep_if(uint32_t mask, float x)
+{
+    return kd_vector_float((kd_vector_bits(x) & mask) |
+                           (kd_vector_bits(-FLT_MAX) & ~mask));
+}
+
+/* z = factor (z - top) */
+KD_VECTOR static void scale_row(float *z, size_t n, float top, float factor)
+{
+    for (size_t c = 0; c < n; c++) {
+        const float below = z[c] - top;
+        z[c] = keep_if(KD_VECTOR_MASK(below > NOTHING), below * factor);
+    }
+}
+
+/* z = z - by */
+KD_VECTOR static void shift_row(float *z, size_t n, float by)
+{
+    for (size_t c = 0; c < n; c++)
+        z[c] = keep_if(KD_VECTOR_MASK(z[c] > -FLT_MAX), z[c] - by);
+}
+
+/* Sums are taken in so many parts, then of the parts in order. */
+#define LANES 16
+
+KD_VECTOR_INLINE void exp_block(const float *z, double sums[LANES])
+{
+    for (size_t i = 0; i < LANES; i++)
+        sums[i] += (double)kd_vector_exp(z[i]);
+}
+
+KD_VECTOR static double sum_exp(const float *z, size_t n)
+{
+    double sums[LANES] = {0}, total = 0;
+
+    for (; n >= LANES; z += LANES, n -= LANES)
+        exp_block(z, sums);
+    for (size_t i = 0; i < n; i++)
+        sums[i] += (double)kd_vector_exp(z[i]);
+    for (size_t i = 0; i < LANES; i++)
+        total += sums[i];
+    return total;
+}
 
 /* z = log softmax(factor z) */
-static enum kd_status soften_row(const struct softening *s, uint64_t id, float *z)
+static void soften_row(float *z, size_t n, float factor)
 {
-    const size_t classes = s->predictor->num_classes;
-    double top = -INFINITY, sum = 0, norm = 0;
+    float top = z[0];
 
-    for (size_t c = 0; c < classes; c++) {
+    for (size_t c = 1; c < n; c++)
+        top = z[c] > top ? z[c] : top;
+    scale_row(z, n, top, factor);
+    shift_row(z, n, (float)log(sum_exp(z, n)));
+}
+
+/* -- reading ---------------------------------------------------------------- */
+
+/* What the threads read and turn into log-probabilities. */
+struct reading {
+    const struct kd_predictor *predictor;
+    const uint64_t *ids;   /* [count] */
+    const uint32_t *views; /* [count] */
+    float *rows;           /* [count][classes] */
+    double *kept;          /* [count] */
+};
+
+static enum kd_status check_logits(const struct kd_predictor *p, uint64_t id,
+                                   const float *z)
+{
+    for (size_t c = 0; c < p->num_classes; c++)
         if (!isfinite(z[c]))
             return kd_fail(KD_EDATA, "%s: sample %llu: the logit of class %zu is %g",
-                           s->predictor->name, (unsigned long long)id, c, (double)z[c]);
-        top = fmax(top, (double)z[c] * s->factor);
-    }
-    for (size_t c = 0; c < classes; c++)
-        sum += exp((double)z[c] * s->factor - top);
-    norm = top + log(sum);
-    for (size_t c = 0; c < classes; c++)
-        z[c] = (float)fmax((double)z[c] * s->factor - norm, -FLT_MAX);
+                           p->name, (unsigned long long)id, c, (double)z[c]);
     return KD_OK;
 }
 
-static enum kd_status soften_rows(void *context, size_t begin, size_t end)
+static enum kd_status soften_network(void *context, size_t begin, size_t end)
 {
-    const struct softening *s = context;
+    const struct reading *r = context;
+    const struct kd_predictor *p = r->predictor;
     enum kd_status status = KD_OK;
 
-    for (size_t i = begin; i < end && status == KD_OK; i++)
-        status = soften_row(s, s->ids[i], s->rows + i * s->predictor->num_classes);
+    for (size_t i = begin; i < end && status == KD_OK; i++) {
+        float *z = r->rows + i * p->num_classes;
+
+        status = check_logits(p, r->ids[i], z);
+        if (status == KD_OK)
+            soften_row(z, p->num_classes, (float)(1 / p->temperature));
+        r->kept[i] = 1;
+    }
+    return status;
+}
+
+/* All classes of a sparse row into z, scaled; returns the mass that it has kept. */
+static double spread_row(const struct kd_predictor *p, const struct kd_row *row,
+                         float factor, float *z)
+{
+    const size_t others = p->num_classes - row->size;
+    const float log_z = p->also < 0 ? row->log_z : row->log_z_also[p->also];
+    const float log_tail = p->also < 0 ? row->log_tail : row->log_tail_also[p->also];
+    const double share = (double)log_tail + (double)log_z - log((double)others);
+
+    for (size_t c = 0; c < p->num_classes; c++)
+        z[c] = others > 0 && isfinite(log_tail) ? (float)share : -FLT_MAX;
+    for (size_t i = 0; i < row->size; i++)
+        z[row->index[i]] =
+            row->values[i] > NOTHING ? row->values[i] * factor : -FLT_MAX;
+    return -expm1((double)log_tail);
+}
+
+static enum kd_status read_row(const struct reading *r, size_t i, struct kd_row *room)
+{
+    enum kd_status status = KD_EBUG;
+    const struct kd_predictor *p = r->predictor;
+    const float factor =
+        (float)(kd_cache_identity(p->cache)->temperature / p->temperature);
+    const bool sparse = room->index != NULL;
+    float *z = r->rows + i * p->num_classes;
+    const struct kd_shard *shard = NULL;
+    uint64_t at = 0;
+
+    if (!kd_cache_find(p->cache, r->ids[i], r->views[i], &shard, &at))
+        return kd_fail(KD_EDATA, "%s: sample %llu, view %u is not in the cache",
+                       p->name, (unsigned long long)r->ids[i], (unsigned)r->views[i]);
+    if (!sparse)
+        room->values = z;
+    KD_TRY(kd_shard_row(shard, at, room));
+    r->kept[i] = sparse ? spread_row(p, room, factor, z) : 1;
+    soften_row(z, p->num_classes, sparse ? 1 : factor);
+out:
+    return status;
+}
+
+static enum kd_status read_cache(void *context, size_t begin, size_t end)
+{
+    enum kd_status status = KD_EBUG;
+    const struct reading *r = context;
+    const struct kd_cache *cache = r->predictor->cache;
+    const bool sparse = kd_codec_is_sparse(&kd_cache_identity(cache)->codec);
+    struct kd_row room = {0};
+
+    if (sparse) {
+        KD_TRY(KD_NEW(room.values, kd_cache_kept(cache)));
+        KD_TRY(KD_NEW(room.index, kd_cache_kept(cache)));
+    }
+    for (size_t i = begin; i < end; i++)
+        KD_TRY(read_row(r, i, &room));
+    status = KD_OK;
+out:
+    if (sparse) {
+        free(room.values);
+        free(room.index);
+    }
     return status;
 }
 
@@ -213,20 +340,19 @@ out:
 
 enum kd_status kd_predictor_read(struct kd_predictor *predictor,
                                  const struct kd_view_spec *spec, const uint64_t *ids,
-                                 const uint32_t *views, size_t count, float *log_p)
+                                 const uint32_t *views, size_t count, float *log_p,
+                                 double *kept)
 {
     enum kd_status status = KD_EBUG;
-    struct softening softening = {.predictor = predictor, .ids = ids, .rows = log_p};
+    struct reading reading = {predictor, ids, views, log_p, kept};
 
-    if (predictor->cache != NULL) {
-        KD_TRY(kd_cache_read(predictor->cache, ids, views, count, log_p, NULL));
-        softening.factor =
-            kd_cache_identity(predictor->cache)->temperature / predictor->temperature;
-    } else {
-        KD_TRY(read_network(predictor, spec, ids, views, count, log_p));
-        softening.factor = 1 / predictor->temperature;
-    }
-    KD_TRY(kd_parallel(count, 64, soften_rows, &softening));
+    /* What a row takes, in nanoseconds, roughly: an exponential a class. */
+    const size_t grain = kd_threads_grain(100 + 2.0 * predictor->num_classes);
+
+    if (predictor->cache != NULL)
+        return kd_parallel(count, grain, read_cache, &reading);
+    KD_TRY(read_network(predictor, spec, ids, views, count, log_p));
+    KD_TRY(kd_parallel(count, grain, soften_network, &reading));
     status = KD_OK;
 out:
     return status;

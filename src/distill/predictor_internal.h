@@ -15,8 +15,11 @@ struct kd_predictor {
     struct kd_cache *cache;     /* ... a cache: one of them is NULL */
     uint32_t num_classes;
     struct kd_digest class_map_digest;
-    double temperature;        /* of its probabilities */
-    uint64_t first_id, end_id; /* cache: the ids that it has */
+    double temperature; /* of its probabilities */
+
+    /* cache */
+    uint64_t first_id, end_id; /* the ids that it has are among these */
+    int also; /* which of the further temperatures it is taken at; -1: its own */
 
     /* network: its samples on their way; made by kd_predictor_ready */
     const struct kd_dataset *data;
@@ -33,11 +36,13 @@ void kd_predictor_clear(struct kd_predictor *predictor);
 enum kd_status kd_predictor_ready(struct kd_predictor *predictor,
                                   const struct kd_dataset *data) KD_CHECKED;
 
-/* log_p [count][num_classes] of samples in views drawn by `spec`. KD_EDATA for a
- * network's logit that is not finite, and a cache's row that is missing. */
+/* log_p [count][num_classes] of samples in views drawn by `spec`, -FLT_MAX for a
+ * probability of 0, and in kept [count] the mass of the classes that the row of a cache
+ * has stored; of the others even shares of what is left. KD_EDATA for a network's logit
+ * that is not finite, and a cache's row that is missing or damaged. */
 enum kd_status kd_predictor_read(struct kd_predictor *predictor,
                                  const struct kd_view_spec *spec, const uint64_t *ids,
-                                 const uint32_t *views, size_t count,
-                                 float *log_p) KD_CHECKED;
+                                 const uint32_t *views, size_t count, float *log_p,
+                                 double *kept) KD_CHECKED;
 
 #endif

@@ -7,6 +7,7 @@
 #include "kd/thread.h"
 
 #include <cjson/cJSON.h>
+#include <float.h>
 #include <math.h>
 
 static const char small[] = "{family: mlp, hidden: [16]}";
@@ -24,74 +25,132 @@ static bool near(double a, double b, double tolerance)
 static void to_logs(const double *p, float *log_p, size_t classes)
 {
     for (size_t c = 0; c < classes; c++)
-        log_p[c] = (float)log(p[c]);
+        log_p[c] = p[c] > 0 ? (float)log(p[c]) : -FLT_MAX;
 }
 
 static void a_sample_gives_the_figures_worked_out_by_hand(void **state)
 {
     const double p[3] = {0.5, 0.25, 0.25};
     struct kd_metrics_row row;
-    float log_p[3];
+    float log_p[3], q[3];
 
     (void)state;
     to_logs(p, log_p, 3);
-    kd_metrics_measure(log_p, 3, 1, &row);
+    kd_metrics_measure(log_p, 3, 1, q, &row);
     assert_int_equal(row.best, 0);
     assert_int_equal(row.rank, 1);
     assert_true(near(row.nll, 2 * log(2), 1e-6));
     assert_true(near(row.brier, 0.25 + 0.5625 + 0.0625, 1e-6));
     assert_true(near(row.entropy, 1.5 * log(2), 1e-6));
     assert_true(near(row.confidence, 0.5, 1e-6));
+    assert_true(row.kept == 1);
+    for (size_t c = 0; c < 3; c++)
+        assert_true(near((double)q[c], p[c], 1e-7));
+}
+
+/* Random distributions of any length, of a few levels each, so that many are equal. */
+static void draw(struct kd_random *r, size_t classes, double *p)
+{
+    double sum = 0;
+
+    for (size_t c = 0; c < classes; c++)
+        sum += p[c] = pow(10, -(double)kd_random_below(r, 8));
+    for (size_t c = 0; c < classes; c++)
+        p[c] /= sum;
+}
+
+#define MOST 70
+
+static void random_samples_give_the_figures_of_the_formulas(void **state)
+{
+    struct kd_random r = kd_random_at(1, KD_RANDOM_TEST, 0, 0);
+    double p[MOST];
+    float log_p[MOST];
+
+    (void)state;
+    for (size_t classes = 2; classes <= MOST; classes++) {
+        const size_t y = kd_random_below(&r, (uint32_t)classes);
+        double entropy = 0, brier = 0;
+        size_t best = 0, rank = 0;
+        struct kd_metrics_row row;
+
+        draw(&r, classes, p);
+        to_logs(p, log_p, classes);
+        for (size_t c = 0; c < classes; c++) {
+            entropy -= p[c] * log(p[c]);
+            brier += pow(p[c] - (c == y ? 1 : 0), 2);
+            best = log_p[c] > log_p[best] ? c : best;
+            rank += log_p[c] > log_p[y] || (log_p[c] == log_p[y] && c < y);
+        }
+        kd_metrics_measure(log_p, classes, (int32_t)y, log_p, &row);
+        assert_int_equal(row.best, best);
+        assert_int_equal(row.rank, rank);
+        assert_true(near(row.nll, -log(p[y]), 1e-5));
+        assert_true(near(row.entropy, entropy, 1e-5));
+        assert_true(near(row.brier, brier, 1e-6));
+        assert_true(near(row.confidence, p[best], 1e-6));
+    }
 }
 
 static void among_equals_the_lowest_class_comes_first(void **state)
 {
     const double p[4] = {0.1, 0.4, 0.4, 0.1};
     struct kd_metrics_row row;
-    float log_p[4];
+    float log_p[4], q[4];
 
     (void)state;
     to_logs(p, log_p, 4);
-    kd_metrics_measure(log_p, 4, 1, &row);
+    kd_metrics_measure(log_p, 4, 1, q, &row);
     assert_int_equal(row.best, 1);
     assert_int_equal(row.rank, 0);
-    kd_metrics_measure(log_p, 4, 2, &row);
+    kd_metrics_measure(log_p, 4, 2, q, &row);
     assert_int_equal(row.rank, 1);
-    kd_metrics_measure(log_p, 4, 3, &row);
+    kd_metrics_measure(log_p, 4, 3, q, &row);
     assert_int_equal(row.rank, 3);
 }
 
-static void a_class_without_probability_costs_much_but_no_infinity(void **state)
+static void a_label_without_probability_costs_infinity(void **state)
 {
-    const float log_p[2] = {0, -1e30F};
+    const float log_p[2] = {0, -FLT_MAX}, little[2] = {0, -1000};
+    struct kd_metrics metrics = {.num_bins = 1};
     struct kd_metrics_row row;
+    struct kd_scores scores;
+    float p[2];
 
     (void)state;
-    kd_metrics_measure(log_p, 2, 1, &row);
-    assert_true(near(row.nll, 1e30, 1e24));
-    assert_true(near(row.brier, 2, 1e-12));
+    kd_metrics_measure(little, 2, 1, p, &row);
+    assert_true(row.nll == 1000);
+    kd_metrics_add(&metrics, &row);
+    assert_int_equal(metrics.impossible, 0);
+    kd_metrics_measure(log_p, 2, 1, p, &row);
+    kd_metrics_add(&metrics, &row);
+    assert_true(row.brier == 2);
     assert_true(row.entropy == 0);
+    assert_int_equal(metrics.impossible, 1);
+    kd_metrics_scores(&metrics, &scores);
+    assert_true(isinf(scores.nll) && scores.nll > 0);
 }
 
 static void without_a_label_only_the_sample_itself_counts(void **state)
 {
     const double p[2] = {0.75, 0.25};
-    struct kd_metrics metrics = {0};
+    struct kd_metrics metrics = {.num_bins = KD_CALIBRATION_BINS};
     struct kd_metrics_row row;
     struct kd_scores scores;
-    float log_p[2];
+    float log_p[2], q[2];
 
     (void)state;
     to_logs(p, log_p, 2);
-    kd_metrics_measure(log_p, 2, -1, &row);
+    kd_metrics_measure(log_p, 2, -1, q, &row);
     kd_metrics_add(&metrics, &row);
     kd_metrics_scores(&metrics, &scores);
     assert_int_equal(metrics.samples, 1);
     assert_int_equal(metrics.labelled, 0);
     assert_true(near(scores.confidence, 0.75, 1e-6));
+    assert_true(scores.kept == 1);
     assert_true(isnan(scores.accuracy) && isnan(scores.nll) && isnan(scores.ece) &&
                 isnan(scores.brier) && isnan(scores.top5));
-    kd_metrics_measure(log_p, 2, 0, &row);
+    kd_metrics_measure(log_p, 2, 0, q, &row);
     kd_metrics_add(&metrics, &row);
     kd_metrics_scores(&metrics, &scores);
     assert_true(scores.accuracy == 1); /* of the one that has a label */
@@ -105,9 +164,9 @@ static void add(struct kd_metrics *metrics, double confidence, bool right)
 }
 
 /* A bin ends with its upper edge; 2/15 and 0.4 belong to bins 1 and 5. */
-static void calibration_is_over_fifteen_bins(void **state)
+static void calibration_is_over_bins_of_confidence(void **state)
 {
-    struct kd_metrics metrics = {0};
+    struct kd_metrics metrics = {.num_bins = 15}, four = {.num_bins = 4};
     struct kd_scores scores;
 
     (void)state;
@@ -124,6 +183,92 @@ static void calibration_is_over_fifteen_bins(void **state)
     assert_true(near(scores.ece, (2.0 / 15 + 0.6 + (2.96 - 2)) / 5, 1e-12));
     assert_true(near(scores.accuracy, 0.6, 1e-12));
     assert_true(near(scores.top5, 0.6, 1e-12)); /* rank 5 is the sixth */
+
+    add(&four, 0.25, true); /* bin 0 */
+    add(&four, 0.26, false);
+    add(&four, 0.5, true); /* bin 1, as the one before */
+    kd_metrics_scores(&four, &scores);
+    assert_int_equal(four.bins[1].samples, 2);
+    assert_true(near(scores.ece, (0.75 + 0.24) / 3, 1e-12));
+}
+
+/* -- pairs ------------------------------------------------------------------ */
+
+static double reference_divergence(const double *p, const double *q, size_t classes)
+{
+    double sum = 0;
+
+    for (size_t c = 0; c < classes; c++) {
+        const double m = (p[c] + q[c]) / 2;
+
+        sum += p[c] > 0 ? p[c] * log(p[c] / m) / 2 : 0;
+        sum += q[c] > 0 ? q[c] * log(q[c] / m) / 2 : 0;
+    }
+    return sum;
+}
+
+struct side {
+    double p[MOST]; /* as floats have it */
+    float row[MOST];
+    struct kd_metrics_row measured;
+};
+
+static void make_side(struct side *side, const double *p, size_t classes)
+{
+    float log_p[MOST];
+
+    to_logs(p, log_p, classes);
+    kd_metrics_measure(log_p, classes, -1, side->row, &side->measured);
+    for (size_t c = 0; c < classes; c++)
+        side->p[c] = (double)side->row[c];
+}
+
+static void measure_pair(const struct side *a, const struct side *b, size_t classes,
+                         double *variation, double *divergence)
+{
+    kd_pair_measure(a->row, a->measured.entropy, b->row, b->measured.entropy, classes,
+                    variation, divergence);
+}
+
+static void random_pairs_give_the_distances_of_the_formulas(void **state)
+{
+    struct kd_random r = kd_random_at(2, KD_RANDOM_TEST, 0, 0);
+    double p[MOST], variation = 0, divergence = 0, back[2];
+    struct side a, b;
+
+    (void)state;
+    for (size_t classes = 2; classes <= MOST; classes++) {
+        double apart = 0;
+
+        draw(&r, classes, p);
+        make_side(&a, p, classes);
+        draw(&r, classes, p);
+        make_side(&b, p, classes);
+        for (size_t c = 0; c < classes; c++)
+            apart += fabs(a.p[c] - b.p[c]) / 2;
+        measure_pair(&a, &b, classes, &variation, &divergence);
+        assert_true(near(variation, apart, 1e-14));
+        assert_true(near(divergence, reference_divergence(a.p, b.p, classes), 1e-14));
+        measure_pair(&b, &a, classes, &back[0], &back[1]);
+        assert_true(back[0] == variation && back[1] == divergence);
+        measure_pair(&b, &b, classes, &variation, &divergence);
+        assert_true(variation == 0 && divergence == 0);
+    }
+}
+
+static void what_has_no_class_in_common_is_as_far_apart_as_can_be(void **state)
+{
+    const double one[3] = {1, 0, 0}, rest[3] = {0, 0.5, 0.5};
+    double variation = 0, divergence = 0;
+    struct side a, b;
+
+    (void)state;
+    make_side(&a, one, 3);
+    make_side(&b, rest, 3);
+    measure_pair(&a, &b, 3, &variation, &divergence);
+    assert_true(variation == 1);
+    assert_true(near(divergence, log(2), 1e-15));
+    assert_true(a.measured.entropy == 0);
 }
 
 /* -- whole runs ------------------------------------------------------------- */
@@ -140,7 +285,7 @@ static const char *images(const char *slice)
 static struct kd_evaluation *evaluate(const char *const *names, size_t count,
                                       const char *data, double temperature)
 {
-    const struct kd_evaluate_options options = {data, temperature};
+    const struct kd_evaluate_options options = {data, temperature, 0};
     struct kd_evaluation *evaluation = NULL;
 
     if (kd_evaluate(names, count, &options, &evaluation) != KD_OK)
@@ -431,6 +576,7 @@ static void results_do_not_depend_on_the_number_of_threads(void **state)
         assert_memory_equal(&one->predictors[i].metrics, &three->predictors[i].metrics,
                             sizeof one->predictors[i].metrics);
     assert_memory_equal(one->pairs, three->pairs, 4 * sizeof *one->pairs);
+    assert_memory_equal(one->right, three->right, 3 * sizeof *one->right);
     kd_evaluation_free(one);
     kd_evaluation_free(three);
 }
@@ -440,7 +586,7 @@ static void results_do_not_depend_on_the_number_of_threads(void **state)
 static void assert_refused(const char *const *names, size_t count, const char *data,
                            double temperature, enum kd_status status, const char *words)
 {
-    const struct kd_evaluate_options options = {data, temperature};
+    const struct kd_evaluate_options options = {data, temperature, 0};
     struct kd_evaluation *evaluation = NULL;
 
     assert_int_equal(kd_evaluate(names, count, &options, &evaluation), status);
@@ -469,25 +615,36 @@ static void what_cannot_be_compared_is_refused(void **state)
     assert_refused((const char *const[]){cache, other}, 2, NULL, 0, KD_EDATA,
                    "r-other: was dumped over another dataset");
     assert_refused(&other, 1, images(""), 0, KD_EDATA, "over another dataset");
-    assert_refused(&cache, 1, images(""), 0, KD_EDATA,
-                   "r-cache: has ids 10 to 29, npy:");
-    assert_says("evaluate the slice that both have, as DATASET@10:30");
+    assert_refused(&cache, 1, images("@30:40"), 0, KD_EDATA,
+                   "the predictors have no sample in common");
     assert_refused(&nowhere, 1, NULL, 0, KD_ENOINPUT, "nowhere");
     assert_refused(&model, 0, images(""), 0, KD_EUSAGE, "0 predictors");
+    assert_int_equal(kd_evaluate(&model, 1,
+                                 &(struct kd_evaluate_options){
+                                     images(""), 0, KD_MAX_CALIBRATION_BINS + 1},
+                                 &(struct kd_evaluation *){NULL}),
+                     KD_EUSAGE);
+    assert_says("1001 bins: must be 1 to 1000");
 }
 
-static void log_probabilities_stay_at_their_temperature(void **state)
+/* Those of several teachers; of one alone they are as good as its logits. */
+static void merged_probabilities_stay_at_their_temperature(void **state)
 {
     struct kd_identity of = fixture_identity(5, 20, 1, KD_F32);
-    const char *const name = fixture_path("logprobs");
+    const char *const names[] = {fixture_path("one"), fixture_path("logprobs")};
 
     (void)state;
     of.value_kind = KD_VALUE_LOGPROBS;
-    fixture_cache(name, &of, 1, 8);
-    kd_evaluation_free(evaluate(&name, 1, NULL, 0));
-    kd_evaluation_free(evaluate(&name, 1, NULL, 4));
-    assert_refused(&name, 1, NULL, 1, KD_EDATA,
-                   "logprobs: holds log-probabilities at temperature 4");
+    fixture_cache(names[0], &of, 1, 8);
+    of.kind = KD_KIND_MERGED;
+    snprintf(of.policy, sizeof of.policy, "mean-prob");
+    snprintf(of.parents, sizeof of.parents, "%s", of.teacher_digest.hex);
+    fixture_cache(names[1], &of, 1, 8);
+    kd_evaluation_free(evaluate(names, 2, NULL, 0));
+    kd_evaluation_free(evaluate(names, 2, NULL, 4));
+    kd_evaluation_free(evaluate(names, 1, NULL, 1));
+    assert_refused(names, 2, NULL, 1, KD_EDATA,
+                   "logprobs: soft labels at temperature 1 are wanted");
 }
 
 static void caches_of_other_views_are_refused(void **state)
@@ -522,7 +679,8 @@ static void the_report_says_what_was_found(void **state)
     const char *text = NULL;
     struct kd_json *json = NULL;
     struct kd_scores scores;
-    cJSON *root = NULL, *first = NULL, *pair = NULL, *bins = NULL, *bin = NULL;
+    cJSON *root = NULL, *first = NULL, *pair = NULL, *right = NULL;
+    cJSON *bins = NULL, *bin = NULL;
     double samples = 0;
 
     (void)state;
@@ -532,11 +690,22 @@ static void the_report_says_what_was_found(void **state)
     root = cJSON_Parse(text);
     first = cJSON_GetArrayItem(cJSON_GetObjectItem(root, "predictors"), 0);
     pair = cJSON_GetArrayItem(cJSON_GetObjectItem(root, "pairs"), 0);
+    right = cJSON_GetObjectItem(root, "exactly_right");
     bins = cJSON_GetObjectItem(first, "reliability");
     kd_metrics_scores(&e->predictors[0].metrics, &scores);
     assert_true(number(root, "samples") == 100);
     assert_true(number(first, "accuracy") == scores.accuracy);
     assert_true(number(first, "ece") == scores.ece);
+    assert_true(number(first, "kept_mass") == 1);
+    assert_true(number(first, "impossible") == 0);
+    assert_true(number(root, "labelled") == 100);
+    assert_true(number(root, "left_out") == 0);
+    assert_true(number(pair, "js_divergence") == e->pairs[1].divergence / 100);
+    assert_int_equal(cJSON_GetArraySize(right), 3);
+    for (int m = 0; m < 3; m++)
+        assert_true(cJSON_GetNumberValue(cJSON_GetArrayItem(right, m)) ==
+                    (double)e->right[m] / 100);
+    assert_true(number(root, "oracle_accuracy") == 1 - (double)e->right[0] / 100);
     assert_true(near(number(pair, "agreement") + number(pair, "churn"), 1, 1e-12));
     assert_int_equal(cJSON_GetArraySize(bins), KD_CALIBRATION_BINS);
     cJSON_ArrayForEach(bin, bins) samples += number(bin, "samples");
@@ -546,54 +715,154 @@ static void the_report_says_what_was_found(void **state)
     kd_evaluation_free(e);
 }
 
-static void the_table_has_a_line_a_predictor_and_two_matrices(void **state)
-{
-    struct kd_predictor_metrics predictors[2] = {
-        {.name = (char[]){"a.h5"}, .temperature = 1}, {.name = (char[]){"b"}}};
-    struct kd_pair_metrics pairs[4] = {{4, 0}, {3, 1}, {3, 1}, {4, 0}};
-    const struct kd_evaluation e = {
-        .count = 2, .predictors = predictors, .pairs = pairs, .samples = 4};
-    char text[2048] = "";
-    FILE *to = fmemopen(text, sizeof text, "w");
+/* Two predictors of four samples; all of it is filled in by hand. */
+struct hand_made {
+    struct kd_predictor_metrics predictors[2];
+    struct kd_pair_metrics pairs[4];
+    uint64_t right[3];
+    struct kd_evaluation evaluation;
+};
 
-    (void)state;
-    predictors[0].metrics = (struct kd_metrics){.samples = 4,
-                                                .labelled = 4,
-                                                .right = 3,
-                                                .right5 = 4,
-                                                .nll = 2,
-                                                .brier = 1,
-                                                .entropy = 6};
-    predictors[1].metrics.samples = 4; /* none labelled */
-    assert_non_null(to);
-    assert_int_equal(kd_evaluation_write(&e, to), KD_OK);
-    fclose(to);
-    assert_string_equal(
-        text,
-        "name        samples      T accuracy     top5      NLL    Brier      ECE  "
-        "entropy\n"
-        "a.h5              4      1   0.7500   1.0000   0.5000   0.2500   0.0000   "
-        "1.5000\n"
-        "b                 4      0        -        -        -        -        -   "
-        "0.0000\n"
-        "\n"
-        "agreement        1        2\n"
-        "a.h5        1.0000   0.7500\n"
-        "b           0.7500   1.0000\n"
-        "\n"
-        "variation        1        2\n"
-        "a.h5        0.0000   0.2500\n"
-        "b           0.2500   0.0000\n");
+static struct hand_made *make_by_hand(const char *a, const char *b)
+{
+    struct hand_made *h = calloc(1, sizeof *h);
+
+    h->predictors[0] = (struct kd_predictor_metrics){.name = kd_copy_string(a),
+                                                     .temperature = 1,
+                                                     .metrics = {.samples = 4,
+                                                                 .labelled = 4,
+                                                                 .right = 3,
+                                                                 .right5 = 4,
+                                                                 .nll = 2,
+                                                                 .brier = 1,
+                                                                 .entropy = 6,
+                                                                 .kept = 4,
+                                                                 .num_bins = 2}};
+    h->predictors[0].metrics.bins[1] = (struct kd_calibration_bin){4, 3, 3.5};
+    h->predictors[1] = (struct kd_predictor_metrics){
+        .name = kd_copy_string(b),
+        .metrics = {.samples = 4, .kept = 2, .num_bins = 2}}; /* none labelled */
+    memcpy(h->pairs,
+           (struct kd_pair_metrics[]){
+               {4, 0, 0}, {3, 1, 0.0008}, {3, 1, 0.0008}, {4, 0, 0}},
+           sizeof h->pairs);
+    h->right[0] = h->right[1] = 1;
+    h->right[2] = 2;
+    h->evaluation = (struct kd_evaluation){.count = 2,
+                                           .predictors = h->predictors,
+                                           .pairs = h->pairs,
+                                           .right = h->right,
+                                           .samples = 4,
+                                           .labelled = 4,
+                                           .first_id = 10,
+                                           .num_ids = 4};
+    return h;
 }
 
+static void free_hand_made(struct hand_made *h)
+{
+    free(h->predictors[0].name);
+    free(h->predictors[1].name);
+    free(h);
+}
+
+static void assert_written(const struct hand_made *h,
+                           enum kd_status (*write)(const struct kd_evaluation *e,
+                                                   FILE *to),
+                           const char *due)
+{
+    char text[4096] = "";
+    FILE *to = fmemopen(text, sizeof text, "w");
+
+    assert_non_null(to);
+    assert_int_equal(write(&h->evaluation, to), KD_OK);
+    fclose(to);
+    assert_string_equal(text, due);
+}
+
+static void the_table_has_a_line_a_predictor_and_matrices(void **state)
+{
+    struct hand_made *h = make_by_hand("a.h5", "b");
+
+    (void)state;
+    assert_written(h, kd_evaluation_write,
+                   "4 samples of ids 10 to 13, 4 labelled\n"
+                   "\n"
+                   "   name               T accuracy     top5      NLL    Brier      "
+                   "ECE  entropy\n"
+                   " 1 a.h5               1   0.7500   1.0000   0.5000   0.2500   "
+                   "0.1250   1.5000\n"
+                   " 2 b                  0        -        -        -        -        "
+                   "-   0.0000\n"
+                   "\n"
+                   "   agreement            1        2\n"
+                   " 1 a.h5            1.0000   0.7500\n"
+                   " 2 b               0.7500   1.0000\n"
+                   "\n"
+                   "   divergence           1        2\n"
+                   " 1 a.h5            0.0000   0.0002\n"
+                   " 2 b               0.0002   0.0000\n"
+                   "\n"
+                   "   variation            1        2\n"
+                   " 1 a.h5            0.0000   0.2500\n"
+                   " 2 b               0.2500   0.0000\n"
+                   "\n"
+                   "   exactly right        0        1        2   oracle\n"
+                   "   share           0.2500   0.2500   0.5000   0.7500\n");
+    free_hand_made(h);
+}
+
+/* 40 characters, of which the two-byte ones take a column each, as others. */
+static void of_long_names_the_end_is_shown_and_of_sparse_caches_the_mass(void **state)
+{
+    struct hand_made *h =
+        make_by_hand("somewhere/far/away/r\xc3\xa9seaux/0123456789012",
+                     "somewhere/far/away/r\xc3\xa9s");
+
+    (void)state;
+    h->evaluation.count = 1;
+    h->evaluation.first_view = 1;
+    h->evaluation.views = 3;
+    h->evaluation.left_out = 8;
+    h->predictors[0].sparse = true;
+    h->predictors[0].metrics.nll = INFINITY;
+    h->predictors[0].metrics.kept = 3.5;
+    assert_written(h, kd_evaluation_write,
+                   "4 samples of ids 10 to 13 in views 1 to 3, 4 labelled; 8 left out "
+                   "that not all have; mass that is not kept is spread evenly\n"
+                   "\n"
+                   "   name                                  T accuracy     top5      "
+                   "NLL    Brier      ECE  entropy     kept\n"
+                   " 1 ...ar/away/r\xc3\xa9seaux/0123456789012      1   0.7500   1.0000"
+                   "      inf   0.2500   0.1250   1.5000   0.8750\n");
+    free_hand_made(h);
+}
+
+static void the_reliability_table_has_a_line_a_bin(void **state)
+{
+    struct hand_made *h = make_by_hand("a.h5", "b");
+
+    (void)state;
+    h->evaluation.count = 1;
+    assert_written(h, kd_evaluation_write_reliability,
+                   "\n"
+                   "reliability of  1 a.h5\n"
+                   "      above       to   samples accuracy  confid.      gap\n"
+                   "     0.0000   0.5000         0        -        -        -\n"
+                   "     0.5000   1.0000         4   0.7500   0.8750   0.1250\n");
+    free_hand_made(h);
+}
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sample_gives_the_figures_worked_out_by_hand),
+        cmocka_unit_test(random_samples_give_the_figures_of_the_formulas),
+        cmocka_unit_test(random_pairs_give_the_distances_of_the_formulas),
+        cmocka_unit_test(what_has_no_class_in_common_is_as_far_apart_as_can_be),
         cmocka_unit_test(among_equals_the_lowest_class_comes_first),
-        cmocka_unit_test(a_class_without_probability_costs_much_but_no_infinity),
+        cmocka_unit_test(a_label_without_probability_costs_infinity),
         cmocka_unit_test(without_a_label_only_the_sample_itself_counts),
-        cmocka_unit_test(calibration_is_over_fifteen_bins),
+        cmocka_unit_test(calibration_is_over_bins_of_confidence),
         cmocka_unit_test(networks_get_the_scores_of_the_formulas),
         cmocka_unit_test(pairs_get_the_agreement_and_variation_of_the_formulas),
         cmocka_unit_test(caches_are_taken_at_their_own_temperature_or_at_another),
@@ -603,10 +872,12 @@ int main(void)
         cmocka_unit_test(of_a_cache_with_a_clean_view_that_one_counts),
         cmocka_unit_test(results_do_not_depend_on_the_number_of_threads),
         cmocka_unit_test(what_cannot_be_compared_is_refused),
-        cmocka_unit_test(log_probabilities_stay_at_their_temperature),
+        cmocka_unit_test(merged_probabilities_stay_at_their_temperature),
         cmocka_unit_test(caches_of_other_views_are_refused),
         cmocka_unit_test(the_report_says_what_was_found),
-        cmocka_unit_test(the_table_has_a_line_a_predictor_and_two_matrices),
+        cmocka_unit_test(the_table_has_a_line_a_predictor_and_matrices),
+        cmocka_unit_test(of_long_names_the_end_is_shown_and_of_sparse_caches_the_mass),
+        cmocka_unit_test(the_reliability_table_has_a_line_a_bin),
     };
 
     kd_threads_set(1); /* small work: threads would wait for each other */
