@@ -141,8 +141,9 @@ struct kd_tensor *kd_graph_slice(struct kd_graph *graph, struct kd_tensor *x,
 struct kd_tensor *kd_graph_shuffle(struct kd_graph *graph, struct kd_tensor *x,
                                    size_t groups);
 
-/* Every place by itself: (x - mean) / sqrt(variance + 1e-5) over its channels, times
- * NAME.weight plus NAME.bias, both [channels] (Ba, Kiros, Hinton 2016). */
+/* Every place by itself: (x - mean) / sqrt(variance + 1e-6) over its channels, times
+ * NAME.weight plus NAME.bias, both [channels] (Ba, Kiros, Hinton 2016; the
+ * epsilon is that of transformers, Dosovitskiy et al. 2021; PyTorch's own is 1e-5). */
 struct kd_tensor *kd_graph_layer_norm(struct kd_graph *graph, struct kd_tensor *x,
                                       const char *name);
 

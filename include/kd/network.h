@@ -28,8 +28,9 @@
  *     vit       {family: vit, patch: 4, width: 192, depth: 6, heads: 3}: transformers
  *               of Dosovitskiy et al. 2021 that end in the mean of their tokens.
  *
- * Parameters have the names that the usual PyTorch modules give them. To add a
- * family: one file src/nn/family_NAME.c and a line in the tables of arch.c.
+ * Parameters have the names that the usual PyTorch modules give them (kd/weights.h says
+ * which, and loads theirs). To add a family: one file src/nn/family_NAME.c and a line
+ * in the tables of arch.c.
  *
  *     struct kd_arch arch;
  *     KD_TRY(kd_arch_parse(yaml, &arch));

@@ -7,21 +7,22 @@
 
 #include <stddef.h>
 
-static const struct {
+struct plan {
     double width;
     size_t channels[4]; /* of three stages, and before the dense layer */
-} plans[] = {
-    {0.2, {40, 80, 160, 512}},    {0.3, {40, 80, 160, 512}},
-    {0.5, {48, 96, 192, 1024}},   {1, {116, 232, 464, 1024}},
-    {1.5, {176, 352, 704, 1024}}, {2, {224, 488, 976, 2048}},
+    size_t repeats[3];
 };
-static const size_t repeats[] = {3, 7, 3};
+static const struct plan plans[] = {
+    {0.2, {40, 80, 160, 512}, {3, 3, 3}},    {0.3, {40, 80, 160, 512}, {3, 7, 3}},
+    {0.5, {48, 96, 192, 1024}, {3, 7, 3}},   {1, {116, 232, 464, 1024}, {3, 7, 3}},
+    {1.5, {176, 352, 704, 1024}, {3, 7, 3}}, {2, {224, 488, 976, 2048}, {3, 7, 3}},
+};
 
-static const size_t *plan_of(double width)
+static const struct plan *plan_of(double width)
 {
     for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++)
         if (plans[i].width >= width && plans[i].width <= width)
-            return plans[i].channels;
+            return &plans[i];
     return NULL;
 }
 
@@ -81,17 +82,17 @@ static struct kd_tensor *block(struct kd_build *b, struct kd_tensor *x, int stag
 
 static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
 {
-    const size_t *channels = plan_of(b->arch->multiplier);
+    const struct plan *plan = plan_of(b->arch->multiplier);
 
     x = kd_build_conv_norm(b, x, kd_build_name(b, "conv1"), kd_build_name(b, "bn1"),
                            &(struct kd_conv){24, 1, 1, 0}, 1, true);
     for (int stage = 1; stage <= 3; stage++) {
-        x = down(b, x, stage, channels[stage - 1]);
-        for (size_t i = 1; i <= repeats[stage - 1]; i++)
+        x = down(b, x, stage, plan->channels[stage - 1]);
+        for (size_t i = 1; i <= plan->repeats[stage - 1]; i++)
             x = block(b, x, stage, i);
     }
     x = kd_build_conv_norm(b, x, kd_build_name(b, "conv2"), kd_build_name(b, "bn2"),
-                           &(struct kd_conv){channels[3], 1, 1, 0}, 1, true);
+                           &(struct kd_conv){plan->channels[3], 1, 1, 0}, 1, true);
     b->features = kd_graph_average_pool(b->graph, x);
     return kd_graph_dense(b->graph, b->features, kd_build_name(b, "linear"),
                           b->classes);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EPSILON 1e-5
+#define EPSILON 1e-6
 
 struct layer_norm {
     struct kd_parameter *weight, *bias;

@@ -304,7 +304,7 @@ static void layer_norm_is_over_the_channels_of_a_place(void **state)
                 variance += pow(at(b.y, b.in[0], n, c, i) - mean, 2) / 20;
             for (size_t c = 0; c < 20; c++)
                 want[(n * 20 + c) * 5 + i] = (at(b.y, b.in[0], n, c, i) - mean) /
-                                                 sqrt(variance + 1e-5) * weight[c] +
+                                                 sqrt(variance + 1e-6) * weight[c] +
                                              bias[c];
         }
     check_values(&b, want, 1e-6, "layer norm");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Two networks against PyTorch's numbers, which make_torch_reference.py wrote. */
+/* Networks against PyTorch's numbers: two in training, by make_torch_reference.py, and
+ * one of every family in inference, by make_torch_families.py. */
 #include "kd/graph.h"
 #include "kd/h5.h"
 #include "kd/memory.h"
@@ -26,18 +27,23 @@
 
 static struct kd_h5 *file;
 
-static int open_reference(void **state)
+static int open_data(const char *name, struct kd_h5 **to)
 {
     const char *directory = getenv("KD_TEST_DATA");
     char path[4096];
 
-    (void)state;
-    snprintf(path, sizeof path, "%s/torch_resnet8.h5",
-             directory != NULL ? directory : "tests/unit/data");
-    if (kd_h5_open(path, &file) == KD_OK)
+    snprintf(path, sizeof path, "%s/%s",
+             directory != NULL ? directory : "tests/unit/data", name);
+    if (kd_h5_open(path, to) == KD_OK)
         return 0;
     print_error("%s\n", kd_error());
     return -1;
+}
+
+static int open_reference(void **state)
+{
+    (void)state;
+    return open_data("torch_resnet8.h5", &file);
 }
 
 static int close_reference(void **state)
@@ -269,6 +275,114 @@ static void three_steps_of_descent_are_pytorchs(void **state)
     kd_network_free(net);
 }
 
+/* -- a network of every family ------------------------------------------------ */
+
+/* The numbers of torch_modules.py: from 0 to below 1, 24 bits each. */
+static double *uniform(const char *name, size_t count)
+{
+    uint64_t seed = 0xcbf29ce484222325;
+    double *u = kd_alloc(count, sizeof *u);
+
+    assert_non_null(u);
+    for (const char *at = name; *at != '\0'; at++)
+        seed = (seed ^ (unsigned char)*at) * 0x100000001b3;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t z = seed + (i + 1) * 0x9e3779b97f4a7c15;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        u[i] = (double)((z ^ (z >> 31)) >> 40) / 16777216;
+    }
+    return u;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    return strlen(text) >= strlen(end) &&
+           strcmp(text + strlen(text) - strlen(end), end) == 0;
+}
+
+static void fill_parameter(struct kd_parameter *p)
+{
+    const bool is_scale =
+        ends_with(p->name, ".weight") || ends_with(p->name, "running_var");
+    const double bound = sqrt(4 * (double)p->shape[0] / (double)p->count);
+    double *u = uniform(p->name, p->count);
+    float *plain = kd_alloc(p->count, sizeof *plain);
+
+    assert_non_null(plain);
+    for (size_t i = 0; i < p->count; i++) {
+        if (p->rank == 3)
+            plain[i] = (float)(u[i] - 0.5);
+        else if (p->rank > 1)
+            plain[i] = (float)((2 * u[i] - 1) * bound);
+        else
+            plain[i] = (float)(is_scale ? 0.5 + u[i] : 0.5 * u[i] - 0.25);
+    }
+    kd_parameter_set(p, plain, p->value);
+    free(plain);
+    free(u);
+}
+
+/* The largest difference between a network's logits and PyTorch's. */
+static double family_is_off_by(struct kd_h5 *reference, const char *name)
+{
+    enum { SAMPLES = 2, SIZE = SAMPLES * 3 * 32 * 32 };
+    const struct kd_sizes sizes = {3, 32, 32, CLASSES};
+    struct kd_network *net = NULL;
+    struct kd_yaml *yaml = NULL;
+    struct kd_arch arch;
+    struct kd_array_info info;
+    float input[SIZE], got[SAMPLES * CLASSES], want[SAMPLES * CLASSES];
+    double *u = uniform("input", SIZE), most = 0;
+
+    for (size_t i = 0; i < SIZE; i++)
+        input[i] = (float)(4 * u[i] - 2);
+    free(u);
+    assert_int_equal(kd_yaml_parse(name, "network", &yaml), KD_OK);
+    assert_int_equal(kd_arch_parse(yaml, &arch), KD_OK);
+    if (kd_network_build(&arch, &sizes, SAMPLES, false, &net) != KD_OK)
+        fail_msg("%s", kd_error());
+    for (size_t i = 0; i < kd_graph_num_parameters(net->graph); i++)
+        fill_parameter(kd_graph_parameter(net->graph, i));
+    kd_graph_parameters_changed(net->graph);
+    kd_tensor_set(net->input, input, SAMPLES);
+    assert_int_equal(kd_graph_forward(net->graph), KD_OK);
+    kd_tensor_get(net->logits, got, SAMPLES);
+    assert_int_equal(kd_h5_info(reference, name, &info), KD_OK);
+    assert_int_equal(info.bytes, sizeof want);
+    assert_int_equal(kd_h5_read(reference, name, &info, want), KD_OK);
+    for (size_t i = 0; i < SAMPLES * CLASSES; i++)
+        most = fmax(most, fabs((double)got[i] - (double)want[i]));
+    kd_network_free(net);
+    kd_yaml_free(yaml);
+    return most;
+}
+
+static void logits_of_every_family_are_pytorchs(void **state)
+{
+    /* clang-format off */
+    static const char *const names[] = {
+        "mlp", "plain8", "resnet20", "resnet8x4", "wrn-16-1", "wrn-10-2", "vgg8",
+        "vgg13", "mobilenetv2", "shufflenetv2", "{family: shufflenetv2, width: 0.2}",
+        "densenet-40-12", "vit",
+    };
+    /* clang-format on */
+    struct kd_h5 *reference = NULL;
+    size_t wrong = 0;
+
+    (void)state;
+    assert_int_equal(open_data("torch_families.h5", &reference), 0);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const double off = family_is_off_by(reference, names[i]);
+        if (off <= 1e-4)
+            continue;
+        print_error("logits of %s are off by %g\n", names[i], off);
+        wrong++;
+    }
+    kd_h5_close(reference);
+    assert_int_equal(wrong, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +390,7 @@ int main(void)
         cmocka_unit_test(logits_of_a_plain_network_are_pytorchs),
         cmocka_unit_test(gradients_of_a_distillation_loss_are_pytorchs),
         cmocka_unit_test(three_steps_of_descent_are_pytorchs),
+        cmocka_unit_test(logits_of_every_family_are_pytorchs),
     };
 
     kd_threads_set(1);
