@@ -53,9 +53,12 @@ options() {
     esac
 }
 
-# field JSON KEY: the number of a key in a pretty-printed report.
+# field FORMAT JSON KEY: the first number of that key in a report; - where there is none.
 field() {
-    sed -n "s/.*\"$2\": \([-0-9.e+]*\),*$/\1/p" "$1" | head -n 1
+    local number
+    number=$(grep -oE "\"$3\": *[-0-9.e+]+" "$2" | head -n 1 | sed 's/.*: *//')
+    # shellcheck disable=SC2059 # the format of a number
+    if [ -n "$number" ]; then printf "$1" "$number"; else echo -; fi
 }
 
 for name in "${names[@]}"; do
@@ -80,17 +83,17 @@ done
 
 say "done"
 {
-    printf '%-12s %8s %10s' encoding bytes 'accuracy, %'
+    printf '%-12s %8s %14s' encoding bytes 'accuracy, %'
     for t in $temperature $others; do
         printf ' %21s' "KL at T=$t, mean/worst"
     done
     printf '\n'
     for name in "${names[@]}"; do
-        printf '%-12s %8.1f %10s' "$name" "$(field "info-$name.json" bytes_a_row)" \
+        printf '%-12s %8s %14s' "$name" "$(field %.1f "info-$name.json" bytes_a_row)" \
             "$(accuracies "$student-$name"-* | percent)"
         for t in $temperature $others; do
-            printf ' %10.2g %10.2g' "$(field "distance-$name-$t.json" kl_mean)" \
-                "$(field "distance-$name-$t.json" kl_worst)"
+            printf ' %10s %10s' "$(field %.2g "distance-$name-$t.json" kl_mean)" \
+                "$(field %.2g "distance-$name-$t.json" kl_worst)"
         done
         printf '\n'
     done

@@ -3,63 +3,20 @@
 #include "kd/dump.h"
 #include "kd/options.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-static char no_augment[] = "none";
-
 static struct {
-    char *teacher, *data, *augment;
-    double temperature;
-    struct kd_codec_args codec;
-    uint64_t shard_samples, views, seed, jobs;
+    char *teacher, *data;
+    struct kd_dump_args dump;
+    uint64_t jobs;
     double timeout;
-    bool clean;
-} args = {.augment = no_augment,
-          .temperature = 4,
-          .shard_samples = 8192,
-          .views = 1,
-          .jobs = 1,
-          .timeout = 300};
-
-static enum kd_status print_path(void *context, const char *path)
-{
-    (void)context;
-    if (printf("%s\n", path) < 0 || fflush(stdout) != 0)
-        return kd_fail_errno(KD_EIO, "stdout: cannot write");
-    return KD_OK;
-}
-
-static enum kd_status set_options(const struct kd_teacher *teacher,
-                                  const struct kd_dataset *data,
-                                  struct kd_dump_options *to, char **history)
-{
-    enum kd_status status = kd_view_parse(args.augment, args.seed, &to->augment);
-
-    if (status == KD_OK)
-        status = kd_view_settle(&to->augment, kd_dataset_facts(data));
-    if (status != KD_OK) {
-        kd_error_prefix("--augment");
-        return status;
-    }
-    status = kd_codec_from_args(&args.codec, kd_teacher_facts(teacher)->num_classes,
-                                &to->codec);
-    if (status != KD_OK)
-        return status;
-    to->temperature = args.temperature;
-    to->samples_a_shard = args.shard_samples;
-    kd_dump_set_views(to, (uint32_t)args.views, args.clean);
-    to->finished = print_path;
-    *history = kd_dump_history(teacher, to);
-    to->history = *history;
-    return *history != NULL ? KD_OK : KD_EMEMORY;
-}
+} args = {.dump = KD_DUMP_DEFAULTS, .jobs = 1, .timeout = 300};
 
 static enum kd_status run(const struct kd_program *program)
 {
     enum kd_status status = KD_EBUG;
     const struct kd_teacher_options how = {(size_t)args.jobs, args.timeout};
-    struct kd_dump_options options = {0};
+    struct kd_dump_options options;
     struct kd_dataset *data = NULL;
     struct kd_teacher *teacher = NULL;
     char *history = NULL;
@@ -73,7 +30,11 @@ static enum kd_status run(const struct kd_program *program)
         return kd_fail(KD_EUSAGE, "where to? give -o DIRECTORY");
     KD_TRY(kd_dataset_open(args.data, &data));
     KD_TRY(kd_teacher_open_over(args.teacher, &how, &data, &teacher));
-    KD_TRY(set_options(teacher, data, &options, &history));
+    KD_TRY(kd_dump_from_args(&args.dump, data, teacher, &options));
+    history = kd_dump_history(teacher, &options);
+    KD_TRY(history != NULL ? KD_OK : KD_EMEMORY);
+    options.history = history;
+    options.finished = kd_print_path;
     KD_TRY(kd_dump_run(data, teacher, program->output, &options));
     status = KD_OK;
 out:
@@ -90,6 +51,12 @@ static const struct kd_option options[] = {
      .metavar = "TEACHER",
      .help = "who labels: model:FILE, a network saved by kd-train, or exec:COMMAND, a "
              "program of any kind"},
+    {.name = "data",
+     .type = KD_OPTION_STRING,
+     .value = &args.data,
+     .metavar = "DATASET",
+     .help = "the samples; NAME@A:B takes ids A to B-1"},
+    KD_DUMP_OPTIONS(args.dump),
     {.name = "jobs",
      .type = KD_OPTION_U64,
      .value = &args.jobs,
@@ -100,53 +67,10 @@ static const struct kd_option options[] = {
     {.name = "teacher-timeout",
      .type = KD_OPTION_F64,
      .value = &args.timeout,
-     .min = 0.1,
-     .max = 1000000,
+     .min = 0.001,
+     .max = 1e6,
      .metavar = "SECONDS",
      .help = "exec: how long COMMAND may take to start, and for a batch"},
-    {.name = "data",
-     .type = KD_OPTION_STRING,
-     .value = &args.data,
-     .metavar = "DATASET",
-     .help = "the samples; NAME@A:B takes ids A to B-1"},
-    {.name = "temperature",
-     .letter = 'T',
-     .type = KD_OPTION_F64,
-     .value = &args.temperature,
-     .min = 0.001,
-     .max = 1000000,
-     .metavar = "T",
-     .help = "divide logits by T"},
-    KD_CODEC_OPTIONS(args.codec),
-    {.name = "shard-samples",
-     .type = KD_OPTION_U64,
-     .value = &args.shard_samples,
-     .min = 1,
-     .max = 1099511627776.0,
-     .metavar = "N",
-     .help = "samples a shard"},
-    {.name = "augment",
-     .type = KD_OPTION_STRING,
-     .value = &args.augment,
-     .metavar = "LIST",
-     .help =
-         "how views are drawn: none, or cropN, flip, mixupA and cutmixA, by commas"},
-    {.name = "views",
-     .type = KD_OPTION_U64,
-     .value = &args.views,
-     .min = 1,
-     .max = 1000000,
-     .metavar = "V",
-     .help = "views a sample: with --augment the drawn views 1 to V"},
-    {.name = "clean",
-     .type = KD_OPTION_FLAG,
-     .value = &args.clean,
-     .help = "with --augment the clean view 0 as well"},
-    {.name = "seed",
-     .type = KD_OPTION_U64,
-     .value = &args.seed,
-     .metavar = "N",
-     .help = "seed of the drawn views"},
     {0}};
 
 static const char notes[] =
@@ -167,7 +91,7 @@ static const char notes[] =
     "  kd-dump --teacher model:a.h5 --data cifar100:train.bin@0:18000 -o soft-labels\n"
     "  kd-dump --teacher model:a.h5 --data folder:photos --augment crop4,flip \\\n"
     "          --views 8 --clean -o soft-labels\n"
-    "  kd-dump --teacher 'exec:python3 teacher_torch.py resnet18' --jobs 2 \\\n"
+    "  kd-dump --teacher 'exec:python3 teacher_torch.py net.pt' --jobs 2 \\\n"
     "          --data folder:photos -o soft-labels\n";
 
 int main(int argc, char **argv)

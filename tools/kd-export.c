@@ -18,14 +18,6 @@ static struct {
     uint64_t k;
 } args = {.container = -1, .values = -1, .layout = -1};
 
-static enum kd_status print_path(void *context, const char *path)
-{
-    (void)context;
-    if (printf("%s\n", path) < 0 || fflush(stdout) != 0)
-        return kd_fail_errno(KD_EIO, "stdout: cannot write");
-    return KD_OK;
-}
-
 /* The cache in another layout, in which everything is as it was. */
 static enum kd_status convert(const struct kd_program *program)
 {
@@ -37,8 +29,9 @@ static enum kd_status convert(const struct kd_program *program)
             return kd_fail(KD_EUSAGE, "--%s: not with --layout, which changes no row",
                            others[i]);
     if (args.layout == LAYOUT_ARCHIVE)
-        return kd_archive_pack(program->operand[0], program->output, print_path, NULL);
-    return kd_archive_unpack(program->operand[0], program->output, print_path, NULL);
+        return kd_archive_pack(program->operand[0], program->output, kd_print_path,
+                               NULL);
+    return kd_archive_unpack(program->operand[0], program->output, kd_print_path, NULL);
 }
 
 static enum kd_status export(const struct kd_program *program) {
@@ -48,7 +41,7 @@ static enum kd_status export(const struct kd_program *program) {
                                         .temperature = args.temperature,
                                         .tail = (enum kd_tail)args.tail,
                                         .k = (uint32_t)args.k,
-                                        .finished = print_path};
+                                        .finished = kd_print_path};
     struct kd_cache *cache = NULL;
 
     KD_TRY(kd_cache_open(program->operand[0], &cache));

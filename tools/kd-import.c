@@ -15,14 +15,6 @@ static struct {
     bool clean;
 } args = {.container = -1, .values = -1, .codec.encoding = -1, .shard_samples = 8192};
 
-static enum kd_status print_path(void *context, const char *path)
-{
-    (void)context;
-    if (printf("%s\n", path) < 0 || fflush(stdout) != 0)
-        return kd_fail_errno(KD_EIO, "stdout: cannot write");
-    return KD_OK;
-}
-
 /* What has no default. */
 static enum kd_status check_args(const struct kd_program *program)
 {
@@ -58,7 +50,7 @@ static enum kd_status run(const struct kd_program *program)
                                         .seed = args.seed,
                                         .clean = args.clean,
                                         .samples_a_shard = args.shard_samples,
-                                        .finished = print_path};
+                                        .finished = kd_print_path};
     struct kd_dataset *data = NULL;
 
     KD_TRY(check_args(program));

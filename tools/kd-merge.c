@@ -19,14 +19,6 @@ static struct {
     uint64_t shard_samples;
 } args = {.shard_samples = 8192};
 
-static enum kd_status print_path(void *context, const char *path)
-{
-    (void)context;
-    if (printf("%s\n", path) < 0 || fflush(stdout) != 0)
-        return kd_fail_errno(KD_EIO, "stdout: cannot write");
-    return KD_OK;
-}
-
 /* How rows are stored, where that does not follow from the inputs. */
 static char *describe_codec(const struct kd_merge_options *how)
 {
@@ -121,7 +113,7 @@ static enum kd_status run(const struct kd_program *program)
                                        !kd_program_given(program, "encoding"),
                                    .temperature = args.temperature,
                                    .missing = (enum kd_merge_missing)args.missing,
-                                   .finished = print_path};
+                                   .finished = kd_print_path};
 
     if (program->output == NULL)
         return kd_fail(KD_EUSAGE, "where to? give -o DIRECTORY");

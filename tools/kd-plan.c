@@ -13,21 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char no_augment[] = "none";
-
 static struct {
-    char *data, *augment;
-    uint64_t samples, classes, views, seed, shard_samples, epochs, runs;
-    double temperature, seconds;
-    bool clean;
-    struct kd_codec_args codec;
-} args = {.augment = no_augment,
-          .views = 1,
-          .shard_samples = 8192,
-          .epochs = 60,
-          .runs = 5,
-          .temperature = 4,
-          .seconds = 3};
+    char *data;
+    uint64_t samples, classes, epochs, runs;
+    double seconds;
+    struct kd_dump_args dump;
+} args = {.epochs = 60, .runs = 5, .seconds = 3, .dump = KD_DUMP_DEFAULTS};
 
 /* What a cache of so many samples and classes would call itself. */
 static enum kd_status invent(struct kd_identity *identity)
@@ -40,59 +31,43 @@ static enum kd_status invent(struct kd_identity *identity)
     memset(none.hex, '0', 32);
     none.hex[32] = '\0';
     *identity = (struct kd_identity){.num_classes = (uint32_t)args.classes,
-                                     .temperature = args.temperature,
+                                     .temperature = args.dump.temperature,
                                      .class_map_digest = none,
                                      .dataset_digest = none,
                                      .num_samples = args.samples,
-                                     .views = (uint32_t)args.views,
+                                     .views = (uint32_t)args.dump.views,
                                      .augment = "none",
                                      .teacher_name = "model.h5",
                                      .teacher_digest = none,
                                      .bn_mode = "eval"};
-    return kd_codec_from_args(&args.codec, identity->num_classes, &identity->codec);
-}
-
-static enum kd_status set_options(const struct kd_dataset *data, uint32_t classes,
-                                  struct kd_dump_options *options)
-{
-    enum kd_status status = KD_EBUG;
-
-    *options = (struct kd_dump_options){.temperature = args.temperature,
-                                        .samples_a_shard = args.shard_samples};
-    KD_TRY(kd_view_parse(args.augment, args.seed, &options->augment));
-    KD_TRY(kd_view_settle(&options->augment, kd_dataset_facts(data)));
-    kd_dump_set_views(options, (uint32_t)args.views, args.clean);
-    KD_TRY(kd_codec_from_args(&args.codec, classes, &options->codec));
-    status = KD_OK;
-out:
-    return status;
+    return kd_codec_from_args(&args.dump.codec, identity->num_classes,
+                              &identity->codec);
 }
 
 /* Tries a teacher; fills in the outlook's next line, and its cache's size. */
-static enum kd_status try_teacher(const char *name, struct kd_dataset **samples,
+static enum kd_status try_teacher(const char *name, struct kd_dataset **data,
                                   struct kd_outlook *outlook)
 {
     enum kd_status status = KD_EBUG;
-    const struct kd_dataset *data = NULL;
     struct kd_teacher *teacher = NULL;
     struct kd_plan_speed *speed = &outlook->speed[outlook->teachers];
     struct kd_dump_options options;
     struct kd_identity identity;
     char *history = NULL;
 
-    KD_TRY(kd_teacher_open_over(name, NULL, samples, &teacher));
-    data = *samples;
-    KD_TRY(set_options(data, kd_teacher_facts(teacher)->num_classes, &options));
-    KD_TRY(kd_dump_identity(data, teacher, &options, &identity));
+    KD_TRY(kd_teacher_open_over(name, NULL, data, &teacher));
+    KD_TRY(kd_dump_from_args(&args.dump, *data, teacher, &options));
+    KD_TRY(kd_dump_identity(*data, teacher, &options, &identity));
     history = kd_dump_history(teacher, &options);
     KD_TRY(history != NULL ? KD_OK : KD_EMEMORY);
     KD_TRY(
-        kd_plan_time(teacher, data, &options.augment, &identity, args.seconds, speed));
-    KD_TRY(kd_plan_bytes(&(struct kd_plan_ask){.identity = &identity,
-                                               .samples_a_shard = args.shard_samples,
-                                               .history = history,
-                                               .kept = speed->kept},
-                         &outlook->plan));
+        kd_plan_time(teacher, *data, &options.augment, &identity, args.seconds, speed));
+    KD_TRY(
+        kd_plan_bytes(&(struct kd_plan_ask){.identity = &identity,
+                                            .samples_a_shard = args.dump.shard_samples,
+                                            .history = history,
+                                            .kept = speed->kept},
+                      &outlook->plan));
     outlook->name[outlook->teachers++] = name;
     outlook->samples = identity.num_samples;
     outlook->views = identity.views;
@@ -129,11 +104,12 @@ static enum kd_status plan_without(struct kd_outlook *outlook)
     struct kd_identity identity;
 
     KD_TRY(invent(&identity));
-    KD_TRY(kd_plan_bytes(&(struct kd_plan_ask){.identity = &identity,
-                                               .samples_a_shard = args.shard_samples,
-                                               .history = "kd-plan",
-                                               .kept = identity.codec.k},
-                         &outlook->plan));
+    KD_TRY(
+        kd_plan_bytes(&(struct kd_plan_ask){.identity = &identity,
+                                            .samples_a_shard = args.dump.shard_samples,
+                                            .history = "kd-plan",
+                                            .kept = identity.codec.k},
+                      &outlook->plan));
     outlook->samples = identity.num_samples;
     outlook->views = identity.views;
     status = KD_OK;
@@ -189,43 +165,7 @@ static const struct kd_option options[] = {
      .max = KD_MAX_CLASSES,
      .metavar = "C",
      .help = "without teachers: how many classes"},
-    {.name = "temperature",
-     .letter = 'T',
-     .type = KD_OPTION_F64,
-     .value = &args.temperature,
-     .min = 0.001,
-     .max = 1000000,
-     .metavar = "T",
-     .help = "as for kd-dump: what top-p keeps depends on it"},
-    KD_CODEC_OPTIONS(args.codec),
-    {.name = "shard-samples",
-     .type = KD_OPTION_U64,
-     .value = &args.shard_samples,
-     .min = 1,
-     .max = 1099511627776.0,
-     .metavar = "N",
-     .help = "samples a shard"},
-    {.name = "augment",
-     .type = KD_OPTION_STRING,
-     .value = &args.augment,
-     .metavar = "LIST",
-     .help = "how views are drawn, as for kd-dump"},
-    {.name = "views",
-     .type = KD_OPTION_U64,
-     .value = &args.views,
-     .min = 1,
-     .max = 1000000,
-     .metavar = "V",
-     .help = "views a sample"},
-    {.name = "clean",
-     .type = KD_OPTION_FLAG,
-     .value = &args.clean,
-     .help = "with --augment the clean view 0 as well"},
-    {.name = "seed",
-     .type = KD_OPTION_U64,
-     .value = &args.seed,
-     .metavar = "N",
-     .help = "seed of the drawn views"},
+    KD_DUMP_OPTIONS(args.dump),
     {.name = "epochs",
      .type = KD_OPTION_U64,
      .value = &args.epochs,

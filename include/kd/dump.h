@@ -17,12 +17,15 @@
 #ifndef KD_DUMP_H
 #define KD_DUMP_H
 
+#include "kd/codec.h"
 #include "kd/dataset.h"
+#include "kd/options.h"
 #include "kd/shard.h"
 #include "kd/status.h"
 #include "kd/teacher.h"
 #include "kd/view.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct kd_dump_options {
@@ -37,15 +40,70 @@ struct kd_dump_options {
     void *context;
 };
 
-/* Sets first_view and views, of a user's words: views 1 to `views` are drawn, and the
- * clean view 0 comes along where it is asked for; without an augmentation there is only
- * that. Set options->augment before. */
-void kd_dump_set_views(struct kd_dump_options *options, uint32_t views, bool clean);
-
 /* The command, but for what may vary between equal runs: where things lie. On the
  * heap; NULL where there is no memory. */
 char *kd_dump_history(const struct kd_teacher *teacher,
                       const struct kd_dump_options *options) KD_CHECKED;
+
+/* What the command line says of a dump; programs that make or plan one declare it with
+ * KD_DUMP_OPTIONS, start from KD_DUMP_DEFAULTS, and end in kd_dump_from_args. */
+struct kd_dump_args {
+    double temperature;
+    struct kd_codec_args codec;
+    char *augment; /* NULL: none */
+    uint64_t shard_samples, views, seed;
+    bool clean;
+};
+
+#define KD_DUMP_DEFAULTS                                                               \
+    {                                                                                  \
+        .temperature = 4, .shard_samples = 8192, .views = 1                            \
+    }
+
+/* Fills in everything but history and finished. KD_EUSAGE. */
+enum kd_status kd_dump_from_args(const struct kd_dump_args *args,
+                                 const struct kd_dataset *data,
+                                 const struct kd_teacher *teacher,
+                                 struct kd_dump_options *options) KD_CHECKED;
+
+/* Lines of a table of options, for `args` of type struct kd_dump_args. */
+#define KD_DUMP_OPTIONS(args)                                                          \
+    {.name = "temperature",                                                            \
+     .letter = 'T',                                                                    \
+     .type = KD_OPTION_F64,                                                            \
+     .value = &(args).temperature,                                                     \
+     .min = 0.001,                                                                     \
+     .max = 1000000,                                                                   \
+     .metavar = "T",                                                                   \
+     .help = "divide logits by T"},                                                    \
+        KD_CODEC_OPTIONS((args).codec),                                                \
+        {.name = "shard-samples",                                                      \
+         .type = KD_OPTION_U64,                                                        \
+         .value = &(args).shard_samples,                                               \
+         .min = 1,                                                                     \
+         .max = 1099511627776.0,                                                       \
+         .metavar = "N",                                                               \
+         .help = "samples a shard"},                                                   \
+        {.name = "augment",                                                            \
+         .type = KD_OPTION_STRING,                                                     \
+         .value = &(args).augment,                                                     \
+         .metavar = "LIST",                                                            \
+         .help = "how views are drawn: cropN, flip, mixupA and cutmixA, by commas"},   \
+        {.name = "views",                                                              \
+         .type = KD_OPTION_U64,                                                        \
+         .value = &(args).views,                                                       \
+         .min = 1,                                                                     \
+         .max = 1000000,                                                               \
+         .metavar = "V",                                                               \
+         .help = "views a sample: with --augment the drawn views 1 to V"},             \
+        {.name = "clean",                                                              \
+         .type = KD_OPTION_FLAG,                                                       \
+         .value = &(args).clean,                                                       \
+         .help = "with --augment the clean view 0 as well"},                           \
+    {                                                                                  \
+        .name = "seed", .type = KD_OPTION_U64, .value = &(args).seed, .metavar = "N",  \
+        .help = "seed of the drawn views"                                              \
+    }
 
 /* What the cache calls itself. KD_EDATA where the samples or classes are not the
  * teacher's, KD_EUSAGE where the options do not make sense. */

@@ -114,6 +114,10 @@ int kd_program_finish(struct kd_program *program, enum kd_status status);
 enum kd_status kd_program_write_config(const struct kd_program *program, FILE *to,
                                        bool origins) KD_CHECKED;
 
+/* Prints a path on stdout, at once, so that the next program of a pipeline can begin: a
+ * callback for whoever reports finished files. `context` is not looked at. KD_EIO. */
+enum kd_status kd_print_path(void *context, const char *path) KD_CHECKED;
+
 /* Whether an option was given anywhere, i.e. does not hold its default. */
 bool kd_program_given(const struct kd_program *program, const char *option);
 

@@ -30,7 +30,9 @@ enum kd_random_purpose {
     KD_RANDOM_TEST = 6,
     KD_RANDOM_SAMPLE = 7,  /* which classes of (id, view) a sampled row keeps */
     KD_RANDOM_TEACHER = 8, /* whose row (id, view) becomes under the policy random */
-    KD_RANDOM_NOISE = 9    /* of private votes on (id, view) */
+    KD_RANDOM_NOISE = 9,   /* of private votes on (id, view) */
+    KD_RANDOM_TURN = 10    /* which cache a batch learns from: id is the epoch, view the
+                              step */
 };
 
 struct kd_random {

@@ -22,6 +22,10 @@
  */
 void kd_threads_share(char **argv);
 
+/* Is in the environment then: these two are not the user's, and not meant for programs
+ * of others that this one starts. */
+#define KD_SHARES_CORES "KD_SHARES_CORES"
+
 /* Sets how many threads compute; 0 stands for every processor that the process
  * may run on (its affinity mask, so a Slurm task takes its share). */
 void kd_threads_set(size_t count);

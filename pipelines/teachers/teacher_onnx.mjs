@@ -56,7 +56,7 @@ function readFrame() {
     if (!fill(prefix)) return null;
     const header = Buffer.alloc(prefix.readUInt16LE(8));
     fill(header);
-    const shape = /'shape': \(([^)]*)\)/.exec(header)[1].split(",").filter((n) => n.trim()).map(Number);
+    const shape = /'shape': \(([^)]*)\)/.exec(header)[1].match(/\d+/g).map(Number);
     const values = new Float32Array(shape.reduce((a, b) => a * b));
     fill(new Uint8Array(values.buffer));
     return { shape, values };

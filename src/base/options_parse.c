@@ -281,6 +281,15 @@ out:
     return status;
 }
 
+enum kd_status kd_print_path(void *context, const char *path)
+{
+    (void)context;
+    errno = 0;
+    if (printf("%s\n", path) < 0 || fflush(stdout) != 0)
+        return kd_fail_errno(KD_EIO, "standard output: cannot write");
+    return KD_OK;
+}
+
 /* Buffered output that could not be written is found out here, if not before. */
 static enum kd_status close_stdout(void)
 {

@@ -97,7 +97,8 @@ enum kd_status kd_text_write(const struct kd_text *text, FILE *to)
     if (text->status != KD_OK)
         return text->status;
     if (text->length > 0 && fwrite(text->bytes, 1, text->length, to) != text->length)
-        return kd_fail_errno(KD_EIO, "cannot write");
+        return kd_fail_errno(KD_EIO, "%s: cannot write",
+                             to == stdout ? "standard output" : "output");
     return KD_OK;
 }
 

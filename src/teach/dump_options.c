@@ -8,12 +8,36 @@
 
 #include <stdlib.h>
 
-void kd_dump_set_views(struct kd_dump_options *options, uint32_t views, bool clean)
+/* Views 1 to V are drawn, and the clean view 0 comes along where it is asked for;
+ * without an augmentation there is only that. */
+static void set_views(const struct kd_dump_args *args, struct kd_dump_options *options)
 {
     const bool drawn = kd_view_draws(&options->augment);
 
-    options->first_view = drawn && !clean ? 1 : 0;
-    options->views = views + (drawn && clean ? 1 : 0);
+    options->first_view = drawn && !args->clean ? 1 : 0;
+    options->views = (uint32_t)args->views + (drawn && args->clean ? 1 : 0);
+}
+
+enum kd_status kd_dump_from_args(const struct kd_dump_args *args,
+                                 const struct kd_dataset *data,
+                                 const struct kd_teacher *teacher,
+                                 struct kd_dump_options *options)
+{
+    const char *augment = args->augment != NULL ? args->augment : "none";
+    enum kd_status status = KD_EBUG;
+
+    *options = (struct kd_dump_options){.temperature = args->temperature,
+                                        .samples_a_shard = args->shard_samples};
+    status = kd_view_parse(augment, args->seed, &options->augment);
+    if (status == KD_OK)
+        status = kd_view_settle(&options->augment, kd_dataset_facts(data));
+    if (status != KD_OK) {
+        kd_error_prefix("--augment");
+        return status;
+    }
+    set_views(args, options);
+    return kd_codec_from_args(&args->codec, kd_teacher_facts(teacher)->num_classes,
+                              &options->codec);
 }
 
 char *kd_dump_history(const struct kd_teacher *teacher,

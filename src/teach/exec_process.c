@@ -4,6 +4,8 @@
 #include "teach/exec_internal.h"
 
 #include "kd/log.h"
+#include "kd/memory.h"
+#include "kd/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,8 +48,38 @@ static enum kd_status make_pipe(int ends[2])
                                         : kd_fail_errno(KD_EIO, "cannot make a pipe");
 }
 
+/* Whether a variable is one that kd_threads_share has set. */
+static bool is_ours(const char *variable)
+{
+    static const char *const names[] = {
+        "OMP_WAIT_POLICY=", "GOMP_SPINCOUNT=", KD_SHARES_CORES "="};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strncmp(variable, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+/* The environment as the user made it. The list alone is to be freed. */
+static char **environment(void)
+{
+    const bool shares = getenv(KD_SHARES_CORES) != NULL;
+    size_t count = 0, kept = 0;
+    char **list = NULL;
+
+    while (environ[count] != NULL)
+        count++;
+    if (KD_NEW(list, count + 1) != KD_OK)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (!shares || !is_ours(environ[i]))
+            list[kept++] = environ[i];
+    return list;
+}
+
 /* The child's side of fork: only what a process with threads may do there. */
-static _Noreturn void become(const char *command, const int ends[3], pid_t parent)
+static _Noreturn void become(const char *command, char **variables, const int ends[3],
+                             pid_t parent)
 {
     sigset_t none;
 
@@ -60,7 +92,7 @@ static _Noreturn void become(const char *command, const int ends[3], pid_t paren
     for (int i = 0; i < 3; i++)
         if (dup2(ends[i], i) < 0)
             _exit(127);
-    execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+    execle("/bin/sh", "sh", "-c", command, (char *)NULL, variables);
     _exit(127);
 }
 
@@ -74,14 +106,16 @@ enum kd_status kd_exec_start(const char *command, struct kd_exec_process *proces
     enum kd_status status = KD_EBUG;
     const pid_t parent = getpid();
     int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
+    char **variables = environment();
 
     *process = (struct kd_exec_process){.in = -1, .out = -1, .err = -1};
+    KD_TRY(variables != NULL ? KD_OK : KD_EMEMORY);
     KD_TRY(make_pipe(in));
     KD_TRY(make_pipe(out));
     KD_TRY(make_pipe(err));
     process->pid = fork();
     if (process->pid == 0)
-        become(command, (const int[]){in[0], out[1], err[1]}, parent);
+        become(command, variables, (const int[]){in[0], out[1], err[1]}, parent);
     if (process->pid < 0) {
         process->pid = 0;
         status = kd_fail_errno(KD_EIO, "cannot start a process");
@@ -99,6 +133,7 @@ enum kd_status kd_exec_start(const char *command, struct kd_exec_process *proces
     kd_exec_widen(process->out);
     status = KD_OK;
 out:
+    free(variables);
     for (int i = 0; i < 2; i++) {
         kd_exec_close(&in[i]);
         kd_exec_close(&out[i]);

@@ -67,6 +67,7 @@ int main(int argc, char **argv)
 {
     double seconds = 0;
 
+    kd_threads_share(argv);
     if (argc != 5) {
         fprintf(stderr, "usage: bench_forward TEACHER DATASET ROWS THREADS\n");
         return 64;

@@ -34,7 +34,7 @@ unchanged() {
     fails_with 66 "none: cannot open this folder: No such file or directory" \
         train --data folder:none -o x
     fails_with 66 "none.h5: $missing" train --test hdf5:none.h5:/x,/y -o x
-    fails_with 66 "none: $missing" train --labels none -o x
+    fails_with 66 "nowhere: $missing" train --labels nowhere -o x
     fails_with 66 "none.h5: $missing" dump --teacher model:none.h5 -o x
     fails_with 66 "none: $missing" kd-merge -o x none
     fails_with 66 "none: $missing" kd-merge -o x cache-a none

@@ -111,7 +111,7 @@ program_of() {
     local word
     for word; do
         case $word in
-        train | dump | import) echo "kd-$word" && return ;;
+        train | dump | import | convert) echo "kd-$word" && return ;;
         kd-*) echo "$word" && return ;;
         esac
     done

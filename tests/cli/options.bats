@@ -129,14 +129,16 @@ CODES
         "temperature: 5  # from command line" \
         "encoding: dense  # default" \
         "dtype: f16  # default" \
-        "k: 0  # default" \
-        "mass: 0  # default" \
+        "k: null  # default" \
+        "mass: null  # default" \
         "also-temperature: null  # default" \
         "shard-samples: 10  # from KD_SHARD_SAMPLES" \
         "augment: crop4  # from r.yaml:4" \
         "views: 8  # from command line" \
         "clean: true  # from command line" \
         "seed: 9  # from r.yaml:5" \
+        "jobs: 1  # default" \
+        "teacher-timeout: 300  # default" \
         "output: null  # default" \
         "threads: 0  # default" \
         "quiet: false  # default" \

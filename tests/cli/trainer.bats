@@ -130,3 +130,61 @@ PYTHON
     fails_like 64 "--tail" "--reference" -- kd-eval --tail renorm top
     fails_like 65 top "--also-temperature 1" -- kd-eval -T 1 --reference dense top
 }
+
+# A recipe in three stages, in recipe.yaml.
+write_stages() {
+    cat >recipe.yaml <<YAML
+network: $net
+data: $data
+epochs: 2
+batch: 50
+schedule: {kind: cosine, warmup: 0}
+loss: {temperature: 4}
+stages:
+  - {labels: dense, hard: 0, soft: 1, distance: mse, anneal: 2}
+  - {labels: "cache-a,cache-b", epochs: 3, labels-order: random}
+  - {labels: none, lr: 0.01, optimizer: keep}
+YAML
+}
+
+@test "a run goes through the stages of its recipe, and each says which it is" {
+    write_stages
+    expect 0 kd-train -q --config recipe.yaml -o student
+    stdout_is student/model.h5
+    [ "$(wc -l <student/metrics.jsonl)" -eq 7 ]
+    grep -o '"stage":.' student/metrics.jsonl | tr -dc 0-9 >order
+    [ "$(cat order)" = 1122233 ]
+    grep -q '^stage 3 epochs: 2 optimizer keep$' student/recipe.txt
+    grep -q '^stage 2 labels: [0-9a-f]*,[0-9a-f]* random$' student/recipe.txt
+    expect 0 kd-train --config recipe.yaml --print-config
+    stdout_has "anneal: 2"
+    expect 0 kd-train -q --config recipe.yaml -o again
+    same_files student again model.h5 metrics.jsonl recipe.txt
+    expect 0 kd-train --config recipe.yaml --dry-run
+    stdout_has "stage 2          3 epochs, soft labels: cache-a,cache-b"
+}
+
+@test "what later stages lack is found before the first step" {
+    write_stages
+    sed -i 's/cache-a,cache-b/part/' recipe.yaml
+    sed -i 's/, labels-order: random//' recipe.yaml
+    fails_like 65 "stage 2: part" "0 to 199" -- kd-train --config recipe.yaml -o x
+    sed -i 's/labels: "part"/lables: "part"/' recipe.yaml
+    fails_like 78 "recipe.yaml:9" "did you mean 'labels'?" -- \
+        kd-train --config recipe.yaml -o x
+    [ ! -e x ]
+}
+
+@test "a virtual teacher needs no file, and its control is a share of the labels" {
+    expect 0 train --labels virtual --virtual-temperature 20 -T 1 --no-t-squared \
+        --virtual-soften softmax-of-prob --reduction elemmean --hard 0.05 --soft 0.95 \
+        -o reg
+    expect 0 train --labels none --hard 0.05 -o control
+    grep -q '^labels: virtual correct 0.98.* temperature 20 softmax-of-prob$' reg/recipe.txt
+    grep -q '^loss: hard 0.05.* soft 0 ' control/recipe.txt
+    differ reg/model.h5 control/model.h5
+    [ "$(json <(tail -n 1 control/metrics.jsonl) \
+        'abs(j["loss"] - 0.05 * j["hard_loss"]) < 1e-9')" = True ]
+    fails_like 65 "kl or ce" -- train --labels virtual --distance mse -o x
+    fails_like 78 virtual-correct -- train --labels dense --virtual-correct 0.9 -o x
+}
