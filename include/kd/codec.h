@@ -112,7 +112,7 @@ char *kd_codec_text(const struct kd_codec *codec) KD_CHECKED;
         {.name = "mass",                                                               \
          .type = KD_OPTION_F64,                                                        \
          .value = &(args).mass,                                                        \
-         .min = 1e-6,                                                                     \
+         .min = 1e-6,                                                                  \
          .max = 1,                                                                     \
          .metavar = "P",                                                               \
          .help = "top-p: the probability mass to keep"},                               \
