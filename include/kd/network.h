@@ -34,8 +34,9 @@
  *
  *     struct kd_arch arch;
  *     KD_TRY(kd_arch_parse(yaml, &arch));
- *     struct kd_sizes sizes = {.channels = 3, .height = 32, .width = 32, .classes =
- * 100}; KD_TRY(kd_network_build(&arch, &sizes, 128, true, &net));
+ *     struct kd_sizes sizes = {
+ *         .channels = 3, .height = 32, .width = 32, .classes = 100};
+ *     KD_TRY(kd_network_build(&arch, &sizes, 128, true, &net));
  *     KD_TRY(kd_graph_initialise(net->graph, seed));
  */
 #ifndef KD_NETWORK_H
