@@ -1,16 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Label sources: soft labels for the samples of a batch, from a cache.
+ * Label sources: soft labels for the samples of a batch, from a cache, from one of
+ * several caches, or from a virtual teacher.
  *
  *     struct kd_labels *labels = NULL;
  *     KD_TRY(kd_labels_open("soft-labels", &want, &labels));
+ *     struct kd_labels_rows rows = {.count = batch.size, .id = batch.id,
+ *                                   .view = batch.view, .scale = 1};
  *     struct kd_soft to = {.p = p, .tail = tail, .found = found};
- *     KD_TRY(kd_labels_read(labels, batch.id, batch.view, batch.size, &to));
+ *     KD_TRY(kd_labels_read(labels, &rows, &to));
  *     kd_labels_close(labels);
  *
  * Opening refuses a cache that does not belong to the student's data: another dataset,
  * class map, a temperature that it cannot be used at, samples that it lacks; the
  * message says what differs, and which setting would allow it.
+ *
+ * A virtual teacher (Tf-KD_reg, Yuan et al. 2020) is a function of the label: of C
+ * classes the right one has the probability a, each other one (1 - a) / (C - 1). Its
+ * temperature T' is taken in two ways:
+ *
+ *     power             p^(1/T') / sum p^(1/T'), what a temperature is elsewhere, and
+ *                       what the paper's figure shows
+ *     softmax-of-prob   softmax(p / T'), of probabilities: what its code does
+ *
+ * Of 10 classes with a = 0.99 and T' = 20 the right one then has 0.135 or 0.1045. A
+ * mixed sample has the soft labels of both its labels, in their shares.
+ *
+ * Its code softens the teacher alone, leaves T^2 out, and means over elements: distance
+ * kl, temperature 1, t-squared false, reduction elemmean, and T' = 20 or 40. At its
+ * hard 0.05 and soft 0.95 that is mostly a cross-entropy times 0.05, so the control to
+ * run is that alone: no soft labels and hard 0.05.
+ *
+ * Any source's logits may be multiplied by a factor s as they are read (annealing):
+ * probabilities are then softmax(s z / T), the teacher at the temperature T / s.
  */
 #ifndef KD_LABELS_H
 #define KD_LABELS_H
@@ -26,6 +48,17 @@
 
 struct kd_labels;
 
+enum kd_soften { KD_SOFTEN_POWER, KD_SOFTEN_SOFTMAX };
+
+/* "power", "softmax-of-prob", ended by NULL. */
+extern const char *const kd_soften_names[];
+
+struct kd_virtual {
+    double correct;     /* a, between 0 and 1 */
+    double temperature; /* T'; 0: the student's */
+    int soften;         /* enum kd_soften */
+};
+
 /* What the student needs. */
 struct kd_labels_want {
     const struct kd_dataset_facts *data;
@@ -35,25 +68,66 @@ struct kd_labels_want {
     bool logits;             /* for an mse loss: logits instead of probabilities */
     bool clean_view;         /* the clean view's labels for every view */
     bool unverified;         /* the checks of rows are not looked at */
+    size_t classes;          /* of a virtual teacher; 0: the data's */
 };
 
+/* `where` is a cache, or several with commas between them (a path that is there as it
+ * stands is one): teachers of the same samples in the same views, of which each batch
+ * learns from one. KD_EDATA where their views or classes are not the same. */
 enum kd_status kd_labels_open(const char *where, const struct kd_labels_want *want,
                               struct kd_labels **labels) KD_CHECKED;
+
+/* A virtual teacher. KD_EDATA where the data have no labels, or logits are wanted. */
+enum kd_status kd_labels_open_virtual(const struct kd_virtual *teacher,
+                                      const struct kd_labels_want *want,
+                                      struct kd_labels **labels) KD_CHECKED;
 void kd_labels_close(struct kd_labels *labels); /* NULL is fine */
 
+/* How many caches there are; 1 of a virtual teacher. */
+size_t kd_labels_count(const struct kd_labels *labels);
+
+/* What the caches are, as a text that tells them from others: their digests with commas
+ * between them, or "virtual". On the heap. */
+enum kd_status kd_labels_describe(const struct kd_labels *labels,
+                                  char **text) KD_CHECKED;
+
+/* Whether they can be opened again: directories and shards, no pipes. */
+bool kd_labels_last(const struct kd_labels *labels);
+
+/* What the cache is, of several the first; NULL of a virtual teacher. */
 const struct kd_identity *kd_labels_identity(const struct kd_labels *labels);
 
+size_t kd_labels_classes(const struct kd_labels *labels);
+
+/* Whether logits can be multiplied by `scale`: KD_EDATA where the cache cannot be used
+ * at the temperature that results. */
+enum kd_status kd_labels_check_scale(const struct kd_labels *labels,
+                                     double scale) KD_CHECKED;
+
 /* The view that epoch `epoch` (from 1) trains on, so that teacher and student see the
- * same pixels: the cache's views in turn. */
+ * same pixels: the cache's views in turn; of a virtual teacher view `epoch`. */
 uint32_t kd_labels_view(const struct kd_labels *labels, uint64_t epoch);
 
 /* Whether rows have buckets, so that what is read has tails. */
 bool kd_labels_have_tails(const struct kd_labels *labels);
 
-/* Soft labels at the temperature (or logits, in to->p) of each id and view; to->found
- * and to->tail as kd/soft.h says, NULL where they are not wanted. */
-enum kd_status kd_labels_read(const struct kd_labels *labels, const uint64_t *ids,
-                              const uint32_t *views, size_t count,
+/* Whose soft labels are wanted. The labels are for a virtual teacher alone. */
+struct kd_labels_rows {
+    size_t count;
+    const uint64_t *id;     /* [count] */
+    const uint32_t *view;   /* [count] */
+    const int32_t *label;   /* [count] -1: unknown */
+    const int32_t *partner; /* [count] of mixed samples, as `label`; NULL: none are */
+    const float *ratio;     /* [count] the share of `label`, with `partner` */
+    double scale;           /* what logits are multiplied by: 1, or one checked */
+    size_t cache;           /* which of several, from 0 */
+};
+
+/* Soft labels at the temperature (or logits, in to->p) of each row; to->found and
+ * to->tail as kd/soft.h says, NULL where they are not wanted. For a virtual teacher a
+ * row without a label is a missing one. */
+enum kd_status kd_labels_read(const struct kd_labels *labels,
+                              const struct kd_labels_rows *rows,
                               const struct kd_soft *to) KD_CHECKED;
 
 /* The labels of ids begin to end-1 are wanted soon; no more for a while. Hints: the

@@ -15,6 +15,33 @@
  * Every key is an option of kd-train too (`--lr 0.1`); `kd-train --help` lists them
  * with their defaults.
  *
+ * A run may go through stages, each with soft labels of its own, that go on with the
+ * weights of the one before:
+ *
+ *     # Annealing-KD: logits of a teacher in ten steps, then the labels alone
+ *     schedule: {kind: multistep, milestones: [100, 150], warmup: 0}
+ *     loss: {distance: mse, soft: 1}
+ *     stages:
+ *       - {labels: soft-labels, epochs: 200, hard: 0, anneal: 10}
+ *       - {labels: none, epochs: 100, hard: 1, milestones: [50, 75]}
+ *
+ * The keys of a stage are names of options; what a stage does not say is as the recipe
+ * says it, `epochs` too. A stage begins as a run does, but for the weights: its
+ * schedule, ramp and annealing count their epochs from its first one, unless
+ * `schedule.over: run` has them counted over the whole run, and its optimiser has no
+ * memory, unless the stage says `optimizer: keep`. Views, order and the average of the
+ * weights go on. Without `stages` a run is one stage.
+ *
+ * Several caches, `labels: a,b,c`, teach in turn, one batch each, or as `labels-order:
+ * random` draws them: the teachers share the samples of an epoch, where a merged cache
+ * has all of them for each. (The policy random of kd-merge draws a teacher for each row
+ * once and for all.)
+ *
+ * Soft labels may be `virtual` (kd/labels.h), and `none`, which is what a stage says
+ * that learns from the labels alone. A cross-entropy times 0.05, the control of Tf-KD,
+ * is `labels: none, hard: 0.05`. A teacher's temperature other than the student's is a
+ * `scale`: at temperature T and scale s the teacher's is T / s.
+ *
  *     struct kd_recipe recipe;
  *     struct kd_option options[KD_RECIPE_OPTIONS];
  *     kd_recipe_init(&recipe);
@@ -25,6 +52,7 @@
 #ifndef KD_RECIPE_H
 #define KD_RECIPE_H
 
+#include "kd/labels.h"
 #include "kd/loss.h"
 #include "kd/network.h"
 #include "kd/optimizer.h"
@@ -41,10 +69,21 @@
 /* Which view's soft labels a student learns from. */
 enum kd_labels_view { KD_LABELS_SAME_VIEW, KD_LABELS_CLEAN_VIEW };
 
+/* Of several caches, which a batch learns from: each in turn, batch by batch, or one
+ * that is drawn for the batch by seed, epoch and step. */
+enum kd_labels_order { KD_LABELS_SEQUENTIAL, KD_LABELS_RANDOM };
+
 /* The order of an epoch: any of all, or the blocks of consecutive ids in any order and
  * within a window of some blocks the samples in any order, so that a cache that is
  * larger than memory is read in large pieces. */
 enum kd_shuffle { KD_SHUFFLE_FULL, KD_SHUFFLE_BLOCK };
+
+/* What schedules, ramps and annealing are counted over. */
+enum kd_over { KD_OVER_STAGE, KD_OVER_RUN };
+
+/* Names of soft labels that are no cache. */
+#define KD_LABELS_NONE    "none"
+#define KD_LABELS_VIRTUAL "virtual"
 
 enum kd_optimizer_kind { KD_SGD, KD_ADAM, KD_ADAMW };
 
@@ -58,16 +97,41 @@ struct kd_holdout {
     uint64_t first, end; /* ids first to end-1 */
 };
 
+/* Epochs in a row that are trained alike. */
+struct kd_stage {
+    uint64_t before; /* epochs of the stages before */
+    uint64_t epochs;
+    bool reset;         /* the optimiser begins anew */
+    const char *labels; /* CACHE[,CACHE...], "virtual", or NULL */
+    int labels_view;    /* enum kd_labels_view */
+    int labels_order;   /* enum kd_labels_order */
+    int tail;           /* enum kd_tail */
+    struct kd_virtual teacher;
+    double scale;    /* of the teacher's logits ... */
+    uint64_t anneal; /* ... reached in so many steps; 0: from the first epoch on */
+    struct kd_ramp ramp;
+    struct kd_schedule schedule;
+    struct kd_loss loss;
+};
+
+#define KD_MAX_STAGES 64
+
 struct kd_recipe {
     /* as parsed; strings and trees are the program's */
     struct kd_yaml *network;
-    char *data;      /* DATASET to train on */
-    char *test;      /* DATASET to measure on after each epoch, or NULL */
-    char *labels;    /* CACHE, or NULL */
-    int labels_view; /* enum kd_labels_view */
-    char *augment;   /* as kd_view_parse; NULL: the cache's, or none */
-    int tail;        /* enum kd_tail: what becomes of a sparse cache's tails */
-    bool verify;     /* each row of the soft labels when it is read */
+    char *data;       /* DATASET to train on */
+    char *test;       /* DATASET to measure on after each epoch, or NULL */
+    char *labels;     /* CACHE[,CACHE...], "virtual", "none", or NULL */
+    int labels_view;  /* enum kd_labels_view */
+    int labels_order; /* enum kd_labels_order */
+    char *augment;    /* as kd_view_parse; NULL: the cache's, or none */
+    int tail;         /* enum kd_tail: what becomes of a sparse cache's tails */
+    bool verify;      /* each row of the soft labels when it is read */
+    struct kd_virtual teacher; /* the virtual one */
+    double scale;              /* as in struct kd_stage */
+    uint64_t anneal;
+    struct kd_ramp ramp;
+    struct kd_yaml *stage_list;
     uint64_t epochs, batch, seed;
     int shuffle;                            /* enum kd_shuffle */
     uint64_t shuffle_block, shuffle_window; /* samples, blocks */
@@ -80,6 +144,7 @@ struct kd_recipe {
     double clip;         /* the largest norm of all gradients together; 0: any */
     double ema;          /* decay of the average of the weights; 0: none is kept */
     struct kd_schedule schedule;
+    int over; /* enum kd_over */
     struct kd_yaml *milestones;
     struct kd_loss loss;
 
@@ -87,9 +152,12 @@ struct kd_recipe {
     struct kd_arch arch;
     struct kd_holdout holdout;
     char views[64]; /* kd_view_text of augment, "default" where it is NULL */
+    struct kd_stage stages[KD_MAX_STAGES];
+    size_t num_stages; /* at least 1 */
+    uint64_t all_epochs;
 };
 
-#define KD_RECIPE_OPTIONS 64
+#define KD_RECIPE_OPTIONS 72
 
 /* Fills in the defaults. */
 void kd_recipe_init(struct kd_recipe *recipe);
@@ -100,15 +168,27 @@ void kd_recipe_options(struct kd_recipe *recipe,
 
 /* Checks what no single option can: KD_ERECIPE or KD_EUSAGE. An option of another
  * schedule, optimiser or shuffle is refused. Fills in `arch`, `adam`, `holdout` and the
- * milestones; Adam's learning rate is 0.001 unless it was given. Without soft labels
- * the loss is the cross-entropy, at weight 1 unless `hard` was given. */
+ * stages; Adam's learning rate is 0.001 unless it was given. Without soft labels the
+ * loss is the cross-entropy, at weight 1 unless `hard` was given. Without stages,
+ * `schedule` and `loss` are those of the one. */
 enum kd_status kd_recipe_check(struct kd_recipe *recipe,
                                const struct kd_program *program) KD_CHECKED;
 
+/* The stage of an epoch (from 1) of the run, by its index. */
+size_t kd_recipe_stage(const struct kd_recipe *recipe, uint64_t epoch);
+
+/* What the schedule, the ramp and the annealing of a stage are counted over: epoch
+ * `epoch` (from 1) of the run is their epoch `now` (from 0) of `all`. */
+struct kd_count {
+    uint64_t now, all;
+};
+struct kd_count kd_recipe_count(const struct kd_recipe *recipe,
+                                const struct kd_stage *stage, uint64_t epoch);
+
 /* The values that decide the trained network's bits, one a line, "key: value", but for
- * the inputs' content, which `data`, `test` and `labels` digests stand for ("none").
- * The caller frees it; NULL with a message on failure. */
+ * the inputs' content, which `data`, `test` and `labels` [num_stages] digests stand for
+ * ("none"). The caller frees it; NULL with a message on failure. */
 char *kd_recipe_text(const struct kd_recipe *recipe, const char *data, const char *test,
-                     const char *labels) KD_CHECKED;
+                     const char *const *labels) KD_CHECKED;
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Schedules: the learning rate of every step.
+ * Schedules: what changes while a run goes on. The learning rate, step by step:
  *
  *     constant    lr
  *     step        lr * gamma^k, k times `every` epochs passed
@@ -10,6 +10,18 @@
  *
  * During the first `warmup` epochs the rate climbs from 0 to lr linearly, step by
  * step.
+ *
+ * The weight of the soft labels, epoch by epoch, e from 0, climbing over R epochs with
+ * t = min(e, R) / R:
+ *
+ *     none        1
+ *     linear      t
+ *     sigmoid     exp(-5 (1 - t)^2), as ONE, FFL and OKDDip have it, with R = 80
+ *
+ * The teacher's logits are multiplied by a factor that climbs to 1 in n equal steps
+ * over E epochs, k / n in step k = 1, ..., n (Annealing-KD, Jafari et al. 2021, has
+ * T / Tmax; its paper writes 1 - (tau - 1) / n with tau = n - k + 1, the same). A step
+ * is E / n epochs, rounded down; the last one takes what is left.
  */
 #ifndef KD_SCHEDULE_H
 #define KD_SCHEDULE_H
@@ -32,8 +44,24 @@ struct kd_schedule {
     size_t num_milestones;
 };
 
+enum kd_ramp_kind { KD_RAMP_NONE, KD_RAMP_LINEAR, KD_RAMP_SIGMOID };
+extern const char *const kd_ramp_kinds[]; /* ended by NULL */
+
+struct kd_ramp {
+    int kind;        /* enum kd_ramp_kind */
+    uint64_t epochs; /* R, at least 1 */
+};
+
 /* The rate of step `step` (from 0) of a run of `epochs` epochs of `steps` steps. */
 double kd_schedule_rate(const struct kd_schedule *schedule, uint64_t step,
                         uint64_t steps, uint64_t epochs);
+
+/* What the weight of the soft labels is multiplied by in epoch `epoch` (from 0). */
+double kd_ramp_weight(const struct kd_ramp *ramp, uint64_t epoch);
+
+/* The factor of step k of `steps`, 1 where there are none; and which step epoch `epoch`
+ * (from 0) of `epochs` is in: epochs >= steps. */
+double kd_anneal_factor(uint64_t k, uint64_t steps);
+uint64_t kd_anneal_step(uint64_t epoch, uint64_t epochs, uint64_t steps);
 
 #endif

@@ -19,6 +19,11 @@
  * soft labels were cached for, in turn, in an order that is a function of seed and e.
  * The samples that do not fill the last batch are left out of that epoch.
  *
+ * Of a recipe in stages (kd/recipe.h) the soft labels of all are checked before the
+ * first step; those of later stages are opened when these begin, but for what comes
+ * through a pipe, which is read to its end at once. The lines of metrics.jsonl then say
+ * `stage`, from 1.
+ *
  * While a step computes, another thread makes the next batch ready, unless there is
  * but one compute thread. Same recipe, same number of threads: same bits.
  */

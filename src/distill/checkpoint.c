@@ -217,7 +217,7 @@ static enum kd_status check_parameters(const struct kd_run *run)
                                "epoch %llu: %s is not finite: lower the learning rate "
                                "(%g)",
                                (unsigned long long)run->epoch, p->name,
-                               run->recipe->schedule.lr);
+                               run->stage->schedule.lr);
     }
     return KD_OK;
 }
@@ -325,7 +325,7 @@ static enum kd_status read_all(struct kd_run *run, struct kd_h5 *file)
     KD_TRY(kd_h5_get_u64(file, "best_epoch", &run->best.epoch));
     KD_TRY(kd_h5_get_f64(file, "best_accuracy", &run->best.accuracy));
     KD_TRY(kd_h5_get_f64(file, "best_nll", &run->best.nll));
-    if (run->epoch > run->recipe->epochs || run->best.epoch > run->epoch) {
+    if (run->epoch > run->recipe->all_epochs || run->best.epoch > run->epoch) {
         status = kd_fail(KD_EDATA, "%s: damaged: it is of epoch %llu", kd_h5_path(file),
                          (unsigned long long)run->epoch);
         goto out;

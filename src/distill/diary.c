@@ -41,9 +41,12 @@ static void write_metrics(struct kd_json *json, const struct kd_run *run,
                           const struct kd_epoch *e)
 {
     const double rows = (double)e->sums.rows;
+    const struct kd_stage *stage = run->stage;
 
     kd_json_begin(json, NULL, '{');
     kd_json_u64(json, "epoch", run->epoch);
+    if (run->recipe->stage_list != NULL)
+        kd_json_u64(json, "stage", (uint64_t)(stage - run->recipe->stages) + 1);
     kd_json_f64(json, "lr", e->lr);
     kd_json_f64(json, "loss", e->sums.total / rows);
     if (e->sums.labelled > 0) {
@@ -53,7 +56,11 @@ static void write_metrics(struct kd_json *json, const struct kd_run *run,
     }
     if (run->labels != NULL)
         kd_json_f64(json, "soft_loss", e->sums.soft / (double)e->sums.softened);
-    if (run->recipe->loss.missing != KD_MISSING_ERROR) {
+    if (run->labels != NULL && stage->ramp.kind != KD_RAMP_NONE)
+        kd_json_f64(json, "soft_weight", run->loss.soft);
+    if (run->labels != NULL && stage->anneal > 0)
+        kd_json_f64(json, "scale", run->scale);
+    if (stage->loss.missing != KD_MISSING_ERROR) {
         kd_json_u64(json, "rows", e->sums.rows);
         kd_json_u64(json, "soft_rows", e->sums.softened);
     }
@@ -78,7 +85,7 @@ static void tell(const struct kd_run *run, const struct kd_epoch *e)
         snprintf(tested, sizeof tested, ", test accuracy %.2f %%",
                  100 * e->test.accuracy);
     kd_log(KD_LOG_INFO, "epoch %llu of %llu: loss %.4f%s%s, %.1f s, %.0f samples/s",
-           (unsigned long long)run->epoch, (unsigned long long)run->recipe->epochs,
+           (unsigned long long)run->epoch, (unsigned long long)run->recipe->all_epochs,
            e->sums.total / (double)e->sums.rows, held, tested, e->seconds,
            (double)e->sums.rows / e->seconds);
 }

@@ -7,6 +7,8 @@
 static const char *const label_views[] = {"same", "clean", NULL};
 static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const shuffles[] = {"full", "block", NULL};
+static const char *const label_orders[] = {"sequential", "random", NULL};
+static const char *const overs[] = {"stage", "run", NULL};
 static const char *const selects[] = {"holdout", "test", NULL};
 
 /* An option, and where in the recipe its value is. */
@@ -26,10 +28,13 @@ static const struct entry table[] = {
     {AT(test), {.name = "test", .type = KD_OPTION_STRING, .metavar = "DATASET",
      .help = "what to measure on after each epoch"}},
     {AT(labels), {.name = "labels", .type = KD_OPTION_STRING, .metavar = "CACHE",
-     .help = "soft labels: directory, shard, or - for stdin"}},
+     .help = "soft labels: directory, shard, -; A,B; virtual; none"}},
     {AT(labels_view), {.name = "labels-view", .type = KD_OPTION_CHOICE, .metavar = "VIEW",
      .choices = label_views,
      .help = "soft labels' view"}},
+    {AT(labels_order), {.name = "labels-order", .type = KD_OPTION_CHOICE,
+     .choices = label_orders, .metavar = "HOW",
+     .help = "of several caches: whose batch it is"}},
     {AT(tail), {.name = "tail", .key = "loss.tail", .type = KD_OPTION_CHOICE,
      .choices = kd_tail_names, .metavar = "RULE",
      .help = "tails"}},
@@ -38,6 +43,17 @@ static const struct entry table[] = {
      .help = "gaps"}},
     {AT(verify), {.name = "verify", .type = KD_OPTION_FLAG,
      .help = "check rows as they are read"}},
+    {AT(teacher.correct), {.name = "virtual-correct", .key = "virtual.correct",
+     .type = KD_OPTION_F64, .min = 1e-6, .max = 0.999999, .metavar = "P",
+     .help = "virtual: probability of the right class"}},
+    {AT(teacher.temperature), {.name = "virtual-temperature",
+     .key = "virtual.temperature", .type = KD_OPTION_F64, .min = 1e-3, .max = 1e4,
+     .metavar = "T", .help = "virtual: its temperature; else the student's"}},
+    {AT(teacher.soften), {.name = "virtual-soften", .key = "virtual.soften",
+     .type = KD_OPTION_CHOICE, .choices = kd_soften_names, .metavar = "HOW",
+     .help = "virtual: how it is softened"}},
+    {AT(stage_list), {.name = "stages", .type = KD_OPTION_YAML, .metavar = "LIST",
+     .help = "[{labels: a, epochs: 9, lr: 0.1}, ...]: one by one"}},
     {AT(augment), {.name = "augment", .type = KD_OPTION_STRING, .metavar = "LIST",
      .help = "crop4,flip,mixup, ... or none; else the cache's"}},
     {AT(hold_out), {.name = "holdout", .type = KD_OPTION_STRING, .metavar = "PART",
@@ -106,6 +122,9 @@ static const struct entry table[] = {
     {AT(schedule.every), {.name = "every", .key = "schedule.every",
      .type = KD_OPTION_U64, .min = 1, .max = 1e6, .metavar = "EPOCHS",
      .help = "step: after how many epochs"}},
+    {AT(over), {.name = "schedule-over", .key = "schedule.over",
+     .type = KD_OPTION_CHOICE, .choices = overs, .metavar = "WHAT",
+     .help = "stages: epochs are counted over"}},
 
     {AT(loss.hard), {.name = "hard", .key = "loss.hard", .type = KD_OPTION_F64,
      .min = 0, .max = 1e6, .metavar = "W",
@@ -130,6 +149,18 @@ static const struct entry table[] = {
     {AT(loss.smoothing), {.name = "label-smoothing", .key = "loss.label-smoothing",
      .type = KD_OPTION_F64, .min = 0, .max = 0.9999, .metavar = "X",
      .help = "share of labels spread to all"}},
+    {AT(scale), {.name = "scale", .key = "loss.scale", .type = KD_OPTION_F64,
+     .min = 1e-3, .max = 1e3, .metavar = "X",
+     .help = "multiply the teacher's logits"}},
+    {AT(anneal), {.name = "anneal", .key = "loss.anneal", .type = KD_OPTION_U64,
+     .min = 0, .max = 1e6, .metavar = "N",
+     .help = "steps in which the scale is reached; 0: at once"}},
+    {AT(ramp.kind), {.name = "ramp", .key = "loss.ramp", .type = KD_OPTION_CHOICE,
+     .choices = kd_ramp_kinds, .metavar = "KIND",
+     .help = "how the soft weight climbs"}},
+    {AT(ramp.epochs), {.name = "ramp-epochs", .key = "loss.ramp-epochs",
+     .type = KD_OPTION_U64, .min = 1, .max = 1e6, .metavar = "N",
+     .help = "epochs in which it climbs"}},
 };
 /* clang-format on */
 

@@ -68,6 +68,7 @@ static enum kd_status time_steps(struct kd_run *run, struct timing *timing)
     double started = kd_seconds();
     void *feed = NULL;
 
+    KD_TRY(kd_stages_begin_epoch(run));
     kd_order_draw(&run->order, 1);
     kd_loader_begin(run->loader, 1, run->steps);
     for (uint64_t step = 0; step < most && timing->seconds < SECONDS; step++) {
@@ -111,11 +112,19 @@ static void write_estimate(const struct kd_run *run, const struct timing *timing
     char one[32], all[32];
 
     duration_text(epoch, one);
-    duration_text(epoch * (double)r->epochs, all);
+    duration_text(epoch * (double)r->all_epochs, all);
     fprintf(to, "%-16s %lu of an epoch, %u held out\n", "samples",
             (unsigned long)run->order.count, (unsigned)run->order.num_held);
     fprintf(to, "%-16s %llu of %llu samples\n", "steps of an epoch",
             (unsigned long long)run->steps, (unsigned long long)r->batch);
+    for (size_t i = 0; i < r->num_stages && r->stage_list != NULL; i++) {
+        const struct kd_stage *s = &r->stages[i];
+        char stage[32];
+        snprintf(stage, sizeof stage, "stage %zu", i + 1);
+        fprintf(to, "%-16s %llu epochs, soft labels: %s\n", stage,
+                (unsigned long long)s->epochs,
+                s->labels != NULL ? s->labels : KD_LABELS_NONE);
+    }
     fprintf(to, "%-16s %.1f MiB\n", "network's memory",
             (double)kd_graph_memory(run->net->graph) / MEGA);
     fprintf(to, "%-16s %.0f samples/s, over %llu steps\n", "speed",

@@ -36,12 +36,26 @@ struct kd_run {
     char *text; /* kd_recipe_text: what decides the bits */
 
     struct kd_dataset *data, *test; /* test: NULL if there is none */
-    struct kd_labels *labels;       /* NULL if there are none */
-    struct kd_view_spec views;
+    size_t classes;
+    struct kd_digest class_map;
     struct kd_normalize normalize;
     struct kd_order order;
     struct kd_feed feed[2];
     struct kd_loader *loader; /* NULL until the first epoch */
+
+    /* of the stage that is trained */
+    const struct kd_stage *stage; /* NULL before the first epoch */
+    struct kd_labels *labels;     /* NULL if there are none */
+    struct kd_view_spec views;
+
+    /* of each stage */
+    struct kd_labels *opened[KD_MAX_STAGES]; /* for later; NULL: not open */
+    char *label_digests[KD_MAX_STAGES];      /* as kd_recipe_text has them */
+
+    /* of the epoch that is trained */
+    struct kd_count count;
+    struct kd_loss loss;
+    double scale;
 
     struct kd_network *net;
     struct kd_network *measured; /* the same for inference; NULL: nothing is measured */
@@ -82,8 +96,24 @@ void kd_run_close(struct kd_run *run);
 /* Whether the last epoch is done, or so many went by without a better one. */
 bool kd_run_finished(const struct kd_run *run);
 
+/* Makes an optimiser that has no memory, in place of the one that there may be. */
+enum kd_status kd_run_renew_optimizer(struct kd_run *run) KD_CHECKED;
+
+/* -- stages.c --------------------------------------------------------------- */
+
+/* Checks the soft labels and views of every stage before the first step; fills in
+ * `classes`, `class_map` and the digests. Those that can be opened again when their
+ * stage begins are closed. */
+enum kd_status kd_stages_check(struct kd_run *run) KD_CHECKED;
+void kd_stages_close(struct kd_run *run);
+
+/* Makes the run ready for the epoch behind run->epoch: enters its stage if it is
+ * another. The loader must have no batch in hand. */
+enum kd_status kd_stages_begin_epoch(struct kd_run *run) KD_CHECKED;
+
 /* -- feed.c ----------------------------------------------------------------- */
 
+/* For batches of the stage that is trained. */
 enum kd_status kd_feed_init(struct kd_feed *feed, const struct kd_run *run) KD_CHECKED;
 void kd_feed_clear(struct kd_feed *feed);
 

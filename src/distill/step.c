@@ -17,7 +17,7 @@ static enum kd_status check_finite(const struct kd_run *run, uint64_t step,
                      "epoch %llu, step %llu: %s is not a finite number: lower the "
                      "learning rate (%g)",
                      (unsigned long long)run->epoch + 1, (unsigned long long)step + 1,
-                     what, run->recipe->schedule.lr);
+                     what, run->stage->schedule.lr);
     if (run->epoch > 0)
         status = kd_fail(status,
                          "%s; the last good checkpoint is %s/checkpoint.h5, of epoch "
@@ -65,7 +65,6 @@ static enum kd_status clip(const struct kd_run *run, uint64_t step)
 enum kd_status kd_run_step(struct kd_run *run, const struct kd_feed *feed,
                            uint64_t step, struct kd_epoch *epoch)
 {
-    const struct kd_recipe *r = run->recipe;
     const struct kd_batch *b = &feed->batch;
     const bool mixes = kd_view_mixes(&run->views);
     const struct kd_targets targets = {.label = b->label,
@@ -79,14 +78,15 @@ enum kd_status kd_run_step(struct kd_run *run, const struct kd_feed *feed,
     kd_tensor_set(run->net->input, b->input, b->size);
     KD_TRY(kd_graph_forward(run->net->graph));
     kd_tensor_get(run->net->logits, run->logits, b->size);
-    KD_TRY(kd_loss_batch(&r->loss, b->size, run->net->sizes.classes, run->logits,
+    KD_TRY(kd_loss_batch(&run->loss, b->size, run->net->sizes.classes, run->logits,
                          &targets, run->gradient, &epoch->sums));
     KD_TRY(check_finite(run, step, "the loss", epoch->sums.total));
     kd_tensor_set_gradient(run->net->logits, run->gradient);
     KD_TRY(kd_graph_backward(run->net->graph));
     KD_TRY(clip(run, step));
-    epoch->lr = kd_schedule_rate(&r->schedule, run->epoch * run->steps + step,
-                                 run->steps, r->epochs);
+    epoch->lr =
+        kd_schedule_rate(&run->stage->schedule, run->count.now * run->steps + step,
+                         run->steps, run->count.all);
     kd_optimizer_step(run->optimizer, epoch->lr);
     kd_average_step(run);
     status = KD_OK;

@@ -42,7 +42,7 @@ static enum kd_status run_epoch(struct kd_run *run, struct kd_epoch *e)
         status = kd_fail(KD_EDATA,
                          "epoch %llu: %s has soft labels of none of its "
                          "samples: nothing was learned",
-                         (unsigned long long)epoch, run->recipe->labels);
+                         (unsigned long long)epoch, run->stage->labels);
 out:
     kd_progress_close(&progress);
     return status;
@@ -51,11 +51,10 @@ out:
 /* The network as it is, or its average, in the run's directory. */
 static enum kd_status save(struct kd_run *run, const char *name)
 {
-    const struct kd_dataset_facts *data = kd_dataset_facts(run->data);
     struct kd_model model = {
         .arch = run->net->arch,
         .sizes = run->net->sizes,
-        .class_map_digest = data->class_map_digest,
+        .class_map_digest = run->class_map,
         .num_normalize = run->normalize.count,
         .epoch = run->epoch,
     };
@@ -63,8 +62,6 @@ static enum kd_status save(struct kd_run *run, const char *name)
     char *path = kd_path_join(run->directory, name);
     enum kd_status status = KD_EMEMORY;
 
-    if (run->labels != NULL)
-        model.class_map_digest = kd_labels_identity(run->labels)->class_map_digest;
     memcpy(model.mean, run->normalize.mean, sizeof model.mean);
     memcpy(model.deviation, run->normalize.deviation, sizeof model.deviation);
     kd_average_swap(run);
@@ -98,6 +95,7 @@ static enum kd_status run_epochs(struct kd_run *run)
 
     while (!kd_run_finished(run)) {
         struct kd_epoch e = {0};
+        KD_TRY(kd_stages_begin_epoch(run));
         KD_TRY(run_epoch(run, &e));
         run->epoch++;
         KD_TRY(kd_run_validate(run, &e));
@@ -105,7 +103,7 @@ static enum kd_status run_epochs(struct kd_run *run)
         KD_TRY(kd_diary_epoch(run, &e));
         KD_TRY(kd_checkpoint_save(run));
     }
-    if (run->epoch < run->recipe->epochs)
+    if (run->epoch < run->recipe->all_epochs)
         kd_log(KD_LOG_INFO,
                "%s: stopped early: no epoch since %llu was better than its %.2f %%",
                run->directory, (unsigned long long)run->best.epoch,

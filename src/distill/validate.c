@@ -76,7 +76,7 @@ static enum kd_status measure(struct kd_run *run, const struct samples *samples,
                          "epoch %llu: the loss on %s is not a finite number: lower the "
                          "learning rate (%g)",
                          (unsigned long long)run->epoch, samples->name,
-                         run->recipe->schedule.lr);
+                         run->stage->schedule.lr);
         goto out;
     }
     if (sums.labelled > 0)

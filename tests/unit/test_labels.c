@@ -65,9 +65,10 @@ static struct kd_labels *open_labels(const char *where,
 static enum kd_status read_labels(const struct kd_labels *labels, const uint64_t *ids,
                                   const uint32_t *views, size_t count, float *soft)
 {
-    const struct kd_soft to = {.p = soft};
+    const struct kd_labels_rows rows = {
+        .count = count, .id = ids, .view = views, .scale = 1};
 
-    return kd_labels_read(labels, ids, views, count, &to);
+    return kd_labels_read(labels, &rows, &(struct kd_soft){.p = soft});
 }
 
 static void check_probabilities(enum kd_type dtype, double error)
@@ -240,7 +241,9 @@ static void tails_are_spread_or_scaled_away_or_in_buckets(void **state)
         const struct kd_soft to = {.p = soft, .tail = masses};
         struct kd_labels *labels = open_labels(fixture_path("sparse"), &want);
         assert_int_equal(kd_labels_have_tails(labels), tail == KD_TAIL_BUCKET);
-        assert_int_equal(kd_labels_read(labels, some_ids, views, 6, &to), KD_OK);
+        const struct kd_labels_rows rows = {
+            .count = 6, .id = some_ids, .view = views, .scale = 1};
+        assert_int_equal(kd_labels_read(labels, &rows, &to), KD_OK);
         for (size_t i = 0; i < 6; i++) {
             double p[CLASSES], scaled[CLASSES], rest = 0;
             expected_row(some_ids[i], 0, p, scaled);
@@ -283,7 +286,9 @@ static void missing_rows_are_told_where_they_may_be(void **state)
         bool found[4] = {true, false, false, true};
         const struct kd_soft to = {.p = soft, .found = found};
         struct kd_labels *labels = open_labels(fixture_path("hole"), &want);
-        assert_int_equal(kd_labels_read(labels, ids, views, 4, &to), KD_OK);
+        const struct kd_labels_rows rows = {
+            .count = 4, .id = ids, .view = views, .scale = 1};
+        assert_int_equal(kd_labels_read(labels, &rows, &to), KD_OK);
         assert_true(!found[0] && found[1] && found[2] && !found[3]);
         kd_labels_close(labels);
     }
@@ -504,6 +509,214 @@ static void a_cache_with_rows_missing_is_refused(void **state)
     kd_labels_close(NULL);
 }
 
+/* -- logits times a factor ---------------------------------------------------- */
+
+/* softmax(s z / T), z/T being the cached row, and s z for an mse loss. */
+static void logits_are_multiplied_by_the_scale(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F32);
+    const uint32_t views[6] = {0};
+    const double scales[3] = {0.1, 0.7, 1.5};
+    float soft[6 * CLASSES];
+
+    (void)state;
+    fixture_cache(fixture_path("scaled"), &of, 1, 25);
+    for (unsigned i = 0; i < 6; i++) {
+        const struct kd_labels_rows rows = {
+            .count = 6, .id = some_ids, .view = views, .scale = scales[i / 2]};
+        const struct kd_labels_want want = {
+            .data = &facts, .temperature = 4, .logits = i % 2 == 1};
+        struct kd_labels *labels = open_labels(fixture_path("scaled"), &want);
+        assert_int_equal(kd_labels_check_scale(labels, rows.scale), KD_OK);
+        assert_int_equal(kd_labels_read(labels, &rows, &(struct kd_soft){.p = soft}),
+                         KD_OK);
+        for (size_t k = 0; k < 6; k++) {
+            double p[CLASSES], scaled[CLASSES], sum = 0;
+            expected_row(some_ids[k], 0, p, scaled);
+            for (size_t c = 0; c < CLASSES; c++)
+                sum += exp(rows.scale * scaled[c]);
+            for (size_t c = 0; c < CLASSES; c++) {
+                double due = want.logits ? 4 * rows.scale * scaled[c]
+                                         : exp(rows.scale * scaled[c]) / sum;
+                assert_true(fabs((double)soft[k * CLASSES + c] - due) < 3e-5);
+            }
+        }
+        kd_labels_close(labels);
+    }
+}
+
+static void a_sparse_cache_is_scaled_to_temperatures_that_it_has(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 4};
+    struct kd_identity of = fixture_identity(CLASSES, SAMPLES, 1, KD_F32);
+
+    (void)state;
+    of.codec = (struct kd_codec){.encoding = KD_TOP_K, .dtype = KD_F32, .k = 3};
+    fixture_cache(fixture_path("sparse-scaled"), &of, 1, 25);
+    struct kd_labels *labels = open_labels(fixture_path("sparse-scaled"), &want);
+    assert_int_equal(kd_labels_check_scale(labels, 1), KD_OK);
+    assert_int_equal(kd_labels_check_scale(labels, 0.5), KD_EDATA);
+    assert_says("logits times 0.5, which is temperature 8");
+    kd_labels_close(labels);
+}
+
+/* -- virtual teachers ---------------------------------------------------------- */
+
+/* By the definition, in double. */
+static void expected_virtual(const struct kd_virtual *t, double temperature,
+                             int32_t label, double p[CLASSES])
+{
+    double sum = 0;
+
+    for (int32_t c = 0; c < CLASSES; c++) {
+        double a = c == label ? t->correct : (1 - t->correct) / (CLASSES - 1);
+        p[c] = t->soften == KD_SOFTEN_SOFTMAX ? exp(a / temperature)
+                                              : pow(a, 1 / temperature);
+        sum += p[c];
+    }
+    for (size_t c = 0; c < CLASSES; c++)
+        p[c] /= sum;
+}
+
+static const int32_t some_labels[4] = {3, 0, 9, 3};
+
+static void check_virtual(const struct kd_virtual *t, double student, double scale)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = student};
+    const struct kd_labels_rows rows = {
+        .count = 4, .id = some_ids, .label = some_labels, .scale = scale};
+    const double temperature = t->temperature > 0 ? t->temperature : student;
+    struct kd_labels *labels = NULL;
+    float soft[4 * CLASSES];
+
+    assert_int_equal(kd_labels_open_virtual(t, &want, &labels), KD_OK);
+    assert_null(kd_labels_identity(labels));
+    assert_int_equal(kd_labels_classes(labels), CLASSES);
+    assert_int_equal(kd_labels_view(labels, 7), 7);
+    assert_int_equal(kd_labels_check_scale(labels, scale), KD_OK);
+    assert_int_equal(kd_labels_read(labels, &rows, &(struct kd_soft){.p = soft}),
+                     KD_OK);
+    for (size_t i = 0; i < 4; i++) {
+        double p[CLASSES];
+        expected_virtual(t, temperature / scale, some_labels[i], p);
+        for (size_t c = 0; c < CLASSES; c++)
+            assert_true(fabs((double)soft[i * CLASSES + c] - p[c]) < 1e-7);
+    }
+    kd_labels_close(labels);
+}
+
+static void a_virtual_teacher_is_a_function_of_the_label(void **state)
+{
+    struct kd_virtual t = {.correct = 0.99};
+
+    (void)state;
+    for (t.soften = KD_SOFTEN_POWER; t.soften <= KD_SOFTEN_SOFTMAX; t.soften++)
+        for (t.correct = 0.05; t.correct < 1; t.correct += 0.094) {
+            t.temperature = 0;
+            check_virtual(&t, 20, 1);
+            check_virtual(&t, 1, 0.5);
+            check_virtual(&t, 0.01, 1);
+            t.temperature = 20;
+            check_virtual(&t, 1, 1);
+            check_virtual(&t, 4, 2);
+        }
+}
+
+/* The two readings at 10 classes, 0.99 and 20: of the figure, and of the code. */
+static void virtual_teachers_have_the_published_probabilities(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 1};
+    const struct kd_labels_rows rows = {
+        .count = 1, .id = some_ids, .label = some_labels, .scale = 1};
+    const double due[2][2] = {{0.135, 0.096}, {0.1045, 0.0995}};
+    float p[CLASSES];
+
+    (void)state;
+    for (int soften = 0; soften < 2; soften++) {
+        const struct kd_virtual t = {0.99, 20, soften};
+        struct kd_labels *labels = NULL;
+        assert_int_equal(kd_labels_open_virtual(&t, &want, &labels), KD_OK);
+        assert_int_equal(kd_labels_read(labels, &rows, &(struct kd_soft){.p = p}),
+                         KD_OK);
+        assert_true(fabs((double)p[3] - due[soften][0]) < (soften == 0 ? 5e-4 : 5e-5));
+        assert_true(fabs((double)p[0] - due[soften][1]) < (soften == 0 ? 5e-4 : 5e-5));
+        kd_labels_close(labels);
+    }
+}
+
+static void a_mixed_sample_has_the_virtual_labels_of_both(void **state)
+{
+    const struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    const struct kd_labels_want want = {.data = &facts, .temperature = 2};
+    const int32_t partners[4] = {5, 0, -1, 3};
+    const float ratios[4] = {0.25F, 0.5F, 1, 0.75F};
+    const struct kd_labels_rows rows = {.count = 4,
+                                        .id = some_ids,
+                                        .label = some_labels,
+                                        .partner = partners,
+                                        .ratio = ratios,
+                                        .scale = 1};
+    const struct kd_virtual t = {.correct = 0.9};
+    struct kd_labels *labels = NULL;
+    float soft[4 * CLASSES];
+
+    (void)state;
+    assert_int_equal(kd_labels_open_virtual(&t, &want, &labels), KD_OK);
+    assert_int_equal(kd_labels_read(labels, &rows, &(struct kd_soft){.p = soft}),
+                     KD_OK);
+    for (size_t i = 0; i < 4; i++) {
+        double p[CLASSES], q[CLASSES] = {0}, ratio = (double)ratios[i];
+        expected_virtual(&t, 2, some_labels[i], p);
+        if (ratio < 1)
+            expected_virtual(&t, 2, partners[i], q);
+        for (size_t c = 0; c < CLASSES; c++)
+            assert_true(fabs((double)soft[i * CLASSES + c] -
+                             (ratio * p[c] + (1 - ratio) * q[c])) < 1e-7);
+    }
+    kd_labels_close(labels);
+}
+
+static void a_virtual_teacher_needs_labels(void **state)
+{
+    struct kd_dataset_facts facts = facts_of(0, SAMPLES);
+    struct kd_labels_want want = {.data = &facts, .temperature = 2, .logits = true};
+    const int32_t gaps[4] = {1, -1, 2, -1}, partners[4] = {-1, -1, 4, 4};
+    const float ratios[4] = {0.5F, 1, 0.5F, 0.5F};
+    struct kd_labels_rows rows = {.count = 4,
+                                  .id = some_ids,
+                                  .label = gaps,
+                                  .partner = partners,
+                                  .ratio = ratios,
+                                  .scale = 1};
+    const struct kd_virtual t = {.correct = 0.9};
+    struct kd_labels *labels = NULL;
+    float soft[4 * CLASSES];
+    bool found[4] = {true, true, false, true};
+
+    (void)state;
+    assert_int_equal(kd_labels_open_virtual(&t, &want, &labels), KD_EDATA);
+    assert_says("take distance kl or ce");
+    want.logits = false;
+    facts.num_classes = 0;
+    assert_int_equal(kd_labels_open_virtual(&t, &want, &labels), KD_EDATA);
+    assert_says("npy:x.npy: has no labels");
+    facts.num_classes = CLASSES;
+    assert_int_equal(kd_labels_open_virtual(&t, &want, &labels), KD_OK);
+    assert_int_equal(
+        kd_labels_read(labels, &rows, &(struct kd_soft){.p = soft, .found = found}),
+        KD_OK);
+    assert_true(!found[0] && !found[1] && found[2] && !found[3]);
+    rows.partner = NULL;
+    assert_int_equal(kd_labels_read(labels, &rows, &(struct kd_soft){.p = soft}),
+                     KD_EDATA);
+    assert_says("sample 0 has no label");
+    kd_labels_close(labels);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -527,6 +740,12 @@ int main(void)
         cmocka_unit_test(an_mse_loss_refuses_log_probabilities),
         cmocka_unit_test(a_cache_without_the_clean_view_is_refused_where_it_is_wanted),
         cmocka_unit_test(a_cache_with_rows_missing_is_refused),
+        cmocka_unit_test(logits_are_multiplied_by_the_scale),
+        cmocka_unit_test(a_sparse_cache_is_scaled_to_temperatures_that_it_has),
+        cmocka_unit_test(a_virtual_teacher_is_a_function_of_the_label),
+        cmocka_unit_test(virtual_teachers_have_the_published_probabilities),
+        cmocka_unit_test(a_mixed_sample_has_the_virtual_labels_of_both),
+        cmocka_unit_test(a_virtual_teacher_needs_labels),
     };
 
     return cmocka_run_group_tests_name("labels", tests, fixture_open, fixture_close);

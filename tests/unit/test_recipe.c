@@ -425,6 +425,8 @@ static void a_loss_without_any_weight_is_refused(void **state)
 
 /* -- the text --------------------------------------------------------------- */
 
+static const char *const digests[KD_MAX_STAGES] = {"LABELS", "MORE", "LAST"};
+
 /* The text that a run is known by: a change here makes runs that were begun with an
  * earlier version ones of another recipe. */
 static void the_text_of_a_recipe_is_this(void **state)
@@ -451,7 +453,7 @@ static void the_text_of_a_recipe_is_this(void **state)
     (void)state;
     PARSE(&p, "--config", write_yaml(whole_recipe));
     assert_parsed(&p);
-    text = kd_recipe_text(&p.recipe, "DATA", "TEST", "LABELS");
+    text = kd_recipe_text(&p.recipe, "DATA", "TEST", digests);
     assert_non_null(text);
     assert_string_equal(text, expected);
     free(text);
@@ -466,7 +468,7 @@ static char *text_with(const char *option)
 
     PARSE(&p, "--config", write_yaml(whole_recipe), option);
     assert_parsed(&p);
-    text = kd_recipe_text(&p.recipe, "DATA", "TEST", "LABELS");
+    text = kd_recipe_text(&p.recipe, "DATA", "TEST", digests);
     assert_non_null(text);
     close_parsed(&p);
     return text;
@@ -504,7 +506,12 @@ static void every_value_that_decides_is_in_the_text(void **state)
                                           "--distance=ce",
                                           "--t-squared",
                                           "--direction=forward",
-                                          "--reduction=batchmean"};
+                                          "--reduction=batchmean",
+                                          "--scale=0.5",
+                                          "--anneal=4",
+                                          "--ramp=sigmoid",
+                                          "--labels=virtual",
+                                          "--stages=[{}]"};
     char *same = text_with("--lr=0.05");
 
     (void)state;
@@ -530,6 +537,195 @@ static void names_of_inputs_are_not_in_the_text(void **state)
     free(c);
 }
 
+/* -- stages -------------------------------------------------------------------- */
+
+static const char staged_recipe[] =
+    "network: mlp\n"
+    "data: npy:x.npy\n"
+    "labels: all\n"
+    "epochs: 5\n"
+    "optimizer: {lr: 0.2}\n"
+    "schedule: {kind: step, every: 2}\n"
+    "loss: {hard: 0.3, temperature: 2}\n"
+    "stages:\n"
+    "  - {labels: first, epochs: 7, temperature: 3, scale: 0.5, anneal: 7}\n"
+    "  - {schedule: multistep, milestones: [2, 4], optimizer: keep, distance: mse,\n"
+    "     hard: 0, ramp: sigmoid, ramp-epochs: 3, labels-view: clean}\n"
+    "  - {labels: virtual, epochs: 1, virtual-correct: 0.9, virtual-temperature: 20,\n"
+    "     virtual-soften: softmax-of-prob, reduction: elemmean, t-squared: false}\n"
+    "  - {labels: none, epochs: 2, lr: 0.01, schedule: constant, warmup: ~}\n";
+
+static void a_stage_is_the_recipe_but_for_what_it_says(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, "--config", write_yaml(staged_recipe));
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.num_stages, 4);
+    assert_int_equal(p.recipe.all_epochs, 15);
+    const struct kd_stage *s = p.recipe.stages;
+    assert_string_equal(s[0].labels, "first");
+    assert_true(s[0].epochs == 7 && s[0].before == 0 && s[0].reset);
+    assert_true(s[0].loss.hard == 0.3 && s[0].loss.soft == 0.9);
+    assert_true(s[0].loss.temperature == 3 && s[0].scale == 0.5 && s[0].anneal == 7);
+    assert_true(s[0].schedule.kind == KD_STEP && s[0].schedule.every == 2);
+    assert_string_equal(s[1].labels, "all");
+    assert_true(s[1].epochs == 5 && s[1].before == 7 && !s[1].reset);
+    assert_true(s[1].schedule.kind == KD_MULTISTEP && s[1].schedule.milestones[1] == 4);
+    assert_true(s[1].loss.hard == 0 && s[1].loss.temperature == 2);
+    assert_int_equal(s[1].loss.kind, KD_LOSS_MSE);
+    assert_true(s[1].ramp.kind == KD_RAMP_SIGMOID && s[1].ramp.epochs == 3);
+    assert_int_equal(s[1].labels_view, KD_LABELS_CLEAN_VIEW);
+    assert_true(s[1].scale == 1 && s[1].anneal == 0);
+    assert_string_equal(s[2].labels, "virtual");
+    assert_true(s[2].teacher.correct == 0.9 && s[2].teacher.temperature == 20);
+    assert_int_equal(s[2].teacher.soften, KD_SOFTEN_SOFTMAX);
+    assert_true(s[2].loss.reduction == KD_ELEMMEAN && !s[2].loss.t_squared);
+    assert_true(s[2].loss.kind == KD_LOSS_KL && s[2].schedule.lr == 0.2);
+    assert_null(s[3].labels);
+    assert_true(s[3].loss.hard == 0.3 && s[3].loss.soft == 0 && s[3].before == 13);
+    assert_true(s[3].schedule.kind == KD_CONSTANT && s[3].schedule.lr == 0.01);
+    assert_true(s[3].schedule.warmup == 1); /* a null is nothing said */
+    close_parsed(&p);
+}
+
+static void a_recipe_without_stages_is_one(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--labels=c", "--epochs=9", "--anneal=9");
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.num_stages, 1);
+    assert_int_equal(p.recipe.all_epochs, 9);
+    assert_string_equal(p.recipe.stages[0].labels, "c");
+    assert_int_equal(p.recipe.stages[0].anneal, 9);
+    assert_int_equal(kd_recipe_stage(&p.recipe, 9), 0);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--labels=none", "--hard=0.05"); /* the control of Tf-KD */
+    assert_parsed(&p);
+    assert_null(p.recipe.stages[0].labels);
+    assert_true(p.recipe.loss.hard == 0.05 && p.recipe.loss.soft == 0);
+    close_parsed(&p);
+}
+
+static void a_stages_epochs_are_counted_from_its_first_or_the_runs(void **state)
+{
+    const size_t stage_of[15] = {0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 3, 3};
+    struct parsed p;
+
+    (void)state;
+    for (int over = KD_OVER_STAGE; over <= KD_OVER_RUN; over++) {
+        PARSE(&p, "--config", write_yaml(staged_recipe), "--schedule-over",
+              over == KD_OVER_RUN ? "run" : "stage");
+        assert_parsed(&p);
+        assert_int_equal(p.recipe.over, over);
+        for (uint64_t epoch = 1; epoch <= 15; epoch++) {
+            const size_t i = kd_recipe_stage(&p.recipe, epoch);
+            const struct kd_stage *s = &p.recipe.stages[i];
+            const struct kd_count count = kd_recipe_count(&p.recipe, s, epoch);
+            assert_int_equal(i, stage_of[epoch - 1]);
+            assert_int_equal(count.now, epoch - 1 - (over ? 0 : s->before));
+            assert_int_equal(count.all, over ? 15 : s->epochs);
+        }
+        close_parsed(&p);
+    }
+}
+
+static void stages_that_make_no_sense_are_refused_with_their_place(void **state)
+{
+    static const char *const bad[][2] = {
+        {"[]", "recipe.yaml:1:9: stages are a list of 1 to 64"},
+        {"{epochs: 3}", "a list of 1 to 64"},
+        {"[3]", "recipe.yaml:1:10"},
+        {"[{epochs: 1, epoch: 2}]", "did you mean 'epochs'?"},
+        {"[{batch: 4}]", "recipe.yaml:1:11: unknown key 'batch'"},
+        {"[{epochs: 0}]", "recipe.yaml:1:19: '0'"},
+        {"[{lr: 2000}]", "'2000'"},
+        {"[{optimizer: sgd}]", "keep, reset"},
+        {"[{distance: l1}]", "kl, ce, mse"},
+        {"[{t-squared: 2}]", "true or false"},
+        {"[{labels: [a, b]}]", "recipe.yaml:1:19"},
+        {"[{}, {schedule: multistep}]", "multistep needs its milestones"},
+        {"[{schedule: multistep, milestones: [3, 2]}]", "milestones must ascend"},
+        {"[{}, {gamma: 0.5}]", "recipe.yaml:1:22: gamma: means something with"},
+        {"[{ramp-epochs: 5}]", "ramp-epochs: means something with a ramp alone"},
+        {"[{labels: c, virtual-correct: 0.9}]", "with labels virtual alone"},
+        {"[{labels: c, ramp: linear, hard: 0}]", "the first epoch would learn nothing"},
+        {"[{labels: none, hard: 0}]", "recipe.yaml:1:10: loss: hard and soft"},
+        {"[{labels: c, anneal: 31}]", "31 steps do not fit in 30 epochs"},
+        {"[{labels: '-'}, {labels: '-'}]", "stdin can be read once"},
+        {"[{labels: 'a,-,-'}]", "'-' twice"},
+        {"[{labels: c, labels-order: random}]", "with several caches alone"}};
+    struct parsed p;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "stages: %s\n", bad[i][0]);
+        PARSE(&p, BASE, "--config", write_yaml(text));
+        assert_refused(&p, KD_ERECIPE, bad[i][1]);
+    }
+    PARSE(&p, BASE, "--stages=[{}]", "--patience=3", "--holdout=0.1");
+    assert_refused(&p, KD_ERECIPE, "patience: means something without stages");
+    PARSE(&p, BASE, "--schedule-over=run");
+    assert_refused(&p, KD_ERECIPE, "schedule-over: means something with stages alone");
+}
+
+/* What the recipe says for a stage that heeds it is heeded. */
+static void an_option_of_the_recipe_needs_one_stage_that_heeds_it(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--gamma=0.5", "--stages=[{}, {schedule: step}]");
+    assert_parsed(&p);
+    assert_true(p.recipe.stages[1].schedule.gamma == 0.5);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--gamma=0.5", "--stages=[{}, {}]");
+    assert_refused(&p, KD_ERECIPE, "gamma: means something with");
+    PARSE(&p, BASE, "--virtual-correct=0.9", "--stages=[{labels: a}, {labels: b}]");
+    assert_refused(&p, KD_ERECIPE, "with labels virtual alone");
+}
+
+static void the_text_of_stages_is_this(void **state)
+{
+    static const char expected[] =
+        "schedule-over: stage\n"
+        "stage 1 epochs: 2 optimizer reset\n"
+        "stage 1 labels: LABELS\n"
+        "stage 1 labels-view: same tail spread missing error\n"
+        "stage 1 schedule: constant lr 0.5 warmup 0\n"
+        "stage 1 loss: hard 1 soft 0.5 temperature 2 mse forward batchmean t-squared "
+        "smoothing 0 scale 0.5 anneal 2\n"
+        "stage 2 epochs: 3 optimizer keep\n"
+        "stage 2 labels: MORE correct 0.75 temperature 20 power\n"
+        "stage 2 labels-view: same tail bucket missing skip\n"
+        "stage 2 schedule: constant lr 0.25 warmup 0\n"
+        "stage 2 loss: hard 1 soft 0.5 temperature 4 kl forward batchmean t-squared "
+        "smoothing 0 ramp linear 2\n";
+    struct parsed p;
+    char *text = NULL;
+
+    (void)state;
+    PARSE(&p, BASE, "--lr=0.5", "--schedule=constant", "--warmup=0", "--hard=1",
+          "--soft=0.5", "--epochs=2",
+          "--stages=[{labels: a, temperature: 2, distance: mse, scale: 0.5, anneal: 2},"
+          " {labels: virtual, epochs: 3, optimizer: keep, virtual-correct: 0.75,"
+          " virtual-temperature: 20, tail: bucket, missing: skip, lr: 0.25,"
+          " ramp: linear, ramp-epochs: 2}]");
+    assert_parsed(&p);
+    text = kd_recipe_text(&p.recipe, "DATA", "TEST", digests);
+    assert_non_null(text);
+    assert_non_null(strstr(text, "\nepochs: 5\n"));
+    const char *stages = strstr(text, "schedule-over");
+    assert_non_null(stages);
+    assert_string_equal(stages, expected);
+    free(text);
+    close_parsed(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +747,12 @@ int main(void)
         cmocka_unit_test(the_text_of_a_recipe_is_this),
         cmocka_unit_test(every_value_that_decides_is_in_the_text),
         cmocka_unit_test(names_of_inputs_are_not_in_the_text),
+        cmocka_unit_test(a_stage_is_the_recipe_but_for_what_it_says),
+        cmocka_unit_test(a_recipe_without_stages_is_one),
+        cmocka_unit_test(a_stages_epochs_are_counted_from_its_first_or_the_runs),
+        cmocka_unit_test(stages_that_make_no_sense_are_refused_with_their_place),
+        cmocka_unit_test(an_option_of_the_recipe_needs_one_stage_that_heeds_it),
+        cmocka_unit_test(the_text_of_stages_is_this),
     };
 
     return cmocka_run_group_tests_name("recipe", tests, fixture_open, fixture_close);

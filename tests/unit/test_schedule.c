@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Learning rates at steps worked out by hand. */
+/* Learning rates, ramps and annealing at steps worked out by hand. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -174,6 +174,78 @@ static void a_run_of_one_step_has_a_rate(void **state)
     assert_rate(&s, 0, 1, 1, 0.05);
 }
 
+/* -- the weight of the soft labels -------------------------------------------- */
+
+static void assert_weight(const struct kd_ramp *ramp, uint64_t epoch, double expected,
+                          double error)
+{
+    double weight = kd_ramp_weight(ramp, epoch);
+
+    if (!(fabs(weight - expected) <= error))
+        fail_msg("epoch %llu: %.17g is not %.17g", (unsigned long long)epoch, weight,
+                 expected);
+}
+
+/* The published table: w(0) = 0.0067, w(20) = 0.060, w(40) = 0.287, w(60) = 0.732 and
+ * 1 from 80 on. */
+static void a_sigmoid_ramp_has_the_published_values(void **state)
+{
+    const struct kd_ramp ramp = {KD_RAMP_SIGMOID, 80};
+
+    (void)state;
+    assert_weight(&ramp, 0, 0.0067, 5e-5);
+    assert_weight(&ramp, 20, 0.060, 5e-4);
+    assert_weight(&ramp, 40, 0.287, 5e-4);
+    assert_weight(&ramp, 60, 0.732, 5e-4);
+    assert_weight(&ramp, 79, exp(-5.0 / 6400), 1e-15);
+    assert_weight(&ramp, 80, 1, 0);
+    assert_weight(&ramp, 1000, 1, 0);
+}
+
+static void a_linear_ramp_climbs_from_0_to_1(void **state)
+{
+    const struct kd_ramp ramp = {KD_RAMP_LINEAR, 4}, at_once = {KD_RAMP_NONE, 4};
+
+    (void)state;
+    for (uint64_t epoch = 0; epoch < 9; epoch++) {
+        assert_weight(&ramp, epoch, epoch < 4 ? 0.25 * (double)epoch : 1, 0);
+        assert_weight(&at_once, epoch, 1, 0);
+    }
+}
+
+/* -- annealing ------------------------------------------------------------------ */
+
+/* As the code walks: T from 1 to Tmax, one more every int(epochs / Tmax) epochs, and
+ * the factor T / Tmax; as the paper writes it: tau from Tmax down to 1, and
+ * 1 - (tau - 1) / Tmax. */
+static void annealing_is_the_same_in_both_ways_to_write_it(void **state)
+{
+    const uint64_t epochs[] = {200, 160, 10, 17, 29, 11};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof epochs / sizeof epochs[0]; i++)
+        for (uint64_t epoch = 0, t = 1, since = 0; epoch < epochs[i]; epoch++) {
+            if (since++ == epochs[i] / 10 && t < 10) {
+                t++;
+                since = 1;
+            }
+            const uint64_t k = kd_anneal_step(epoch, epochs[i], 10), tau = 10 - k + 1;
+            assert_int_equal(k, t);
+            assert_true(fabs(kd_anneal_factor(k, 10) - (1 - (double)(tau - 1) / 10)) <
+                        1e-15);
+        }
+}
+
+static void annealing_ends_at_1_and_is_1_without_steps(void **state)
+{
+    (void)state;
+    assert_true(kd_anneal_factor(kd_anneal_step(0, 30, 3), 3) == 1.0 / 3);
+    assert_true(kd_anneal_factor(kd_anneal_step(29, 30, 3), 3) == 1);
+    assert_true(kd_anneal_factor(kd_anneal_step(6, 7, 7), 7) == 1);
+    for (uint64_t epoch = 0; epoch < 5; epoch++)
+        assert_true(kd_anneal_factor(kd_anneal_step(epoch, 5, 0), 0) == 1);
+}
+
 static void names_are_in_the_order_of_the_enum(void **state)
 {
     (void)state;
@@ -182,6 +254,10 @@ static void names_are_in_the_order_of_the_enum(void **state)
     assert_string_equal(kd_schedule_kinds[KD_MULTISTEP], "multistep");
     assert_string_equal(kd_schedule_kinds[KD_COSINE], "cosine");
     assert_null(kd_schedule_kinds[4]);
+    assert_string_equal(kd_ramp_kinds[KD_RAMP_NONE], "none");
+    assert_string_equal(kd_ramp_kinds[KD_RAMP_LINEAR], "linear");
+    assert_string_equal(kd_ramp_kinds[KD_RAMP_SIGMOID], "sigmoid");
+    assert_null(kd_ramp_kinds[3]);
 }
 
 int main(void)
@@ -198,6 +274,10 @@ int main(void)
         cmocka_unit_test(warmup_longer_than_the_run_just_climbs),
         cmocka_unit_test(rates_are_above_zero_and_never_above_lr),
         cmocka_unit_test(a_run_of_one_step_has_a_rate),
+        cmocka_unit_test(a_sigmoid_ramp_has_the_published_values),
+        cmocka_unit_test(a_linear_ramp_climbs_from_0_to_1),
+        cmocka_unit_test(annealing_is_the_same_in_both_ways_to_write_it),
+        cmocka_unit_test(annealing_ends_at_1_and_is_1_without_steps),
         cmocka_unit_test(names_are_in_the_order_of_the_enum),
     };
 

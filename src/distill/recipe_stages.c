@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/* The stages of a recipe: each is a copy of it with some values of its own. */
+#include "distill/recipe_internal.h"
+
+#include <string.h>
+
+/* The options that a stage may have. */
+/* clang-format off */
+static const char *const stage_keys[] = {
+    "labels", "labels-view", "labels-order", "tail", "missing",
+    "virtual-correct", "virtual-temperature", "virtual-soften",
+    "epochs", "optimizer", "lr", "schedule", "warmup", "milestones", "gamma", "every",
+    "hard", "soft", "temperature", "distance", "direction", "reduction", "t-squared",
+    "label-smoothing", "scale", "anneal", "ramp", "ramp-epochs", NULL};
+/* clang-format on */
+
+static const char *const begins[] = {"keep", "reset", NULL};
+
+/* A stage in the making. */
+struct making {
+    const struct kd_program *program;
+    struct kd_yaml *node; /* NULL: the recipe has no stages */
+    struct kd_recipe own; /* the recipe with the stage's values in it */
+    bool reset;
+};
+
+/* -- an option's value ---------------------------------------------------------- */
+
+static enum kd_status take_u64(const struct kd_option *o, const struct kd_yaml *node)
+{
+    const uint64_t max = o->max > o->min ? (uint64_t)o->max : UINT64_MAX;
+
+    return kd_yaml_u64(node, (uint64_t)o->min, max, o->value);
+}
+
+static enum kd_status take_value(const struct kd_option *o, struct kd_yaml *node)
+{
+    const char *text = NULL;
+    enum kd_status status = KD_OK;
+
+    switch (o->type) {
+    case KD_OPTION_FLAG:
+        return kd_yaml_bool(node, o->value);
+    case KD_OPTION_STRING:
+        status = kd_yaml_string(node, &text);
+        if (status == KD_OK)
+            *(char **)o->value = node->scalar;
+        return status;
+    case KD_OPTION_U64:
+        return take_u64(o, node);
+    case KD_OPTION_F64:
+        return kd_yaml_f64(node, o->min, o->max, o->value);
+    case KD_OPTION_CHOICE:
+        return kd_yaml_choice(node, o->choices, o->value);
+    case KD_OPTION_YAML:
+        *(struct kd_yaml **)o->value = node;
+        return KD_OK;
+    }
+    return kd_yaml_fail(node, "%s: an option of no known type", o->name);
+}
+
+static enum kd_status take_key(struct making *m, const struct kd_option *options,
+                               const char *key, struct kd_yaml *node)
+{
+    int begin = 0;
+
+    if (kd_yaml_is_null(node))
+        return KD_OK;
+    if (strcmp(key, "optimizer") == 0) { /* the recipe's own says its kind */
+        const enum kd_status status = kd_yaml_choice(node, begins, &begin);
+        m->reset = begin == 1;
+        return status;
+    }
+    while (strcmp(options->name, key) != 0)
+        options++;
+    return take_value(options, node);
+}
+
+static enum kd_status take_keys(struct making *m)
+{
+    struct kd_option options[KD_RECIPE_OPTIONS];
+    enum kd_status status = KD_EBUG;
+
+    kd_recipe_options(&m->own, options);
+    KD_TRY(kd_yaml_only_keys(m->node, stage_keys));
+    for (size_t i = 0; i < m->node->count; i++)
+        KD_TRY(take_key(m, options, m->node->keys[i], m->node->items[i]));
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* -- what must hold -------------------------------------------------------------- */
+
+static const struct kd_yaml *find_given(const struct making *m, const char *option)
+{
+    const struct kd_yaml *node = kd_yaml_get(m->node, option);
+
+    return node != NULL && !kd_yaml_is_null(node) ? node : NULL;
+}
+
+static enum kd_status read_milestones(struct kd_recipe *r)
+{
+    const struct kd_yaml *list = r->milestones;
+
+    r->schedule.num_milestones = 0;
+    if (r->schedule.kind != KD_MULTISTEP)
+        return KD_OK;
+    if (list == NULL)
+        return kd_fail(KD_ERECIPE, "schedule: multistep needs its milestones");
+    if (list->kind != KD_YAML_SEQUENCE || list->count > KD_MAX_MILESTONES)
+        return kd_yaml_fail(list, "milestones are a list of up to %d epochs",
+                            KD_MAX_MILESTONES);
+    for (size_t i = 0; i < list->count; i++) {
+        uint64_t epoch = 0;
+        const enum kd_status status = kd_yaml_u64(list->items[i], 1, 1000000, &epoch);
+        if (status != KD_OK)
+            return status;
+        if (i > 0 && epoch <= r->schedule.milestones[i - 1])
+            return kd_yaml_fail(list->items[i], "milestones must ascend");
+        r->schedule.milestones[i] = epoch;
+    }
+    r->schedule.num_milestones = list->count;
+    return KD_OK;
+}
+
+/* A failure of one stage, with its place where there are several. */
+static enum kd_status fail_stage(const struct making *m, const char *message)
+{
+    return m->node != NULL ? kd_yaml_fail(m->node, "%s", message)
+                           : kd_fail(KD_ERECIPE, "%s", message);
+}
+
+static enum kd_status settle_loss(struct making *m)
+{
+    struct kd_recipe *own = &m->own;
+
+    if (own->labels != NULL && strcmp(own->labels, KD_LABELS_NONE) == 0)
+        own->labels = NULL;
+    if (own->labels == NULL) {
+        own->loss.soft = 0;
+        if (find_given(m, "hard") == NULL && !kd_program_given(m->program, "hard"))
+            own->loss.hard = 1;
+    }
+    if (own->loss.hard + own->loss.soft <= 0)
+        return fail_stage(m, "loss: hard and soft are both 0: nothing to learn");
+    if (own->ramp.kind == KD_RAMP_LINEAR && own->loss.hard <= 0)
+        return fail_stage(m, "ramp: a linear one begins at 0, and hard is 0: the first "
+                             "epoch would learn nothing");
+    return KD_OK;
+}
+
+/* -- options that make no difference ----------------------------------------------- */
+
+/* What the options of a recipe are heeded by: of a stage, or of all together. */
+struct traits {
+    bool multistep, step, ramp;
+    bool caches, several, virtual_teacher; /* where soft labels come from */
+};
+
+static void add_traits(struct traits *t, const struct kd_stage *s)
+{
+    const bool is_virtual =
+        s->labels != NULL && strcmp(s->labels, KD_LABELS_VIRTUAL) == 0;
+
+    t->multistep |= s->schedule.kind == KD_MULTISTEP;
+    t->step |= s->schedule.kind == KD_STEP;
+    t->ramp |= s->ramp.kind != KD_RAMP_NONE;
+    t->caches |= s->labels != NULL && !is_virtual;
+    t->several |= s->labels != NULL && strchr(s->labels, ',') != NULL;
+    t->virtual_teacher |= is_virtual;
+}
+
+/* An option that only recipes of a kind heed. What is about soft labels is heeded by
+ * none without them: a student's recipe is its baseline's too. */
+static enum kd_status check_heeded(const struct making *m, const struct traits *t)
+{
+    const struct kd_recipe *r = &m->own;
+    const bool sgd = r->optimizer == KD_SGD;
+    const bool block = r->shuffle == KD_SHUFFLE_BLOCK;
+    const bool virtual_teacher = t->virtual_teacher || !t->caches;
+    const struct {
+        const char *option;
+        bool heeded;
+        const char *where;
+    } table[] = {
+        {"momentum", sgd, "with optimizer sgd"},
+        {"nesterov", sgd, "with optimizer sgd"},
+        {"beta1", !sgd, "with optimizer adam or adamw"},
+        {"beta2", !sgd, "with optimizer adam or adamw"},
+        {"epsilon", !sgd, "with optimizer adam or adamw"},
+        {"milestones", t->multistep, "with schedule multistep"},
+        {"gamma", t->multistep || t->step, "with schedule step or multistep"},
+        {"every", t->step, "with schedule step"},
+        {"shuffle-block", block, "with shuffle block"},
+        {"shuffle-window", block, "with shuffle block"},
+        {"schedule-over", r->stage_list != NULL, "with stages"},
+        {"labels-order", t->several || !t->caches, "with several caches"},
+        {"ramp-epochs", t->ramp, "with a ramp"},
+        {"virtual-correct", virtual_teacher, "with labels virtual"},
+        {"virtual-temperature", virtual_teacher, "with labels virtual"},
+        {"virtual-soften", virtual_teacher, "with labels virtual"},
+    };
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        const struct kd_yaml *node = find_given(m, table[i].option);
+        if (table[i].heeded)
+            continue;
+        if (node != NULL)
+            return kd_yaml_fail(node, "%s: means something %s alone", table[i].option,
+                                table[i].where);
+        if (m->node == NULL && kd_program_given(m->program, table[i].option))
+            return kd_fail(KD_ERECIPE, "%s: means something %s alone", table[i].option,
+                           table[i].where);
+    }
+    return KD_OK;
+}
+
+/* -- the stages ------------------------------------------------------------------- */
+
+static enum kd_status add_stage(struct kd_recipe *r, struct making *m)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_stage *s = &r->stages[r->num_stages];
+    struct traits traits = {0};
+
+    if (m->node != NULL)
+        KD_TRY(take_keys(m));
+    KD_TRY(read_milestones(&m->own));
+    KD_TRY(settle_loss(m));
+    *s = (struct kd_stage){
+        .before = r->all_epochs,
+        .epochs = m->own.epochs,
+        .reset = m->reset,
+        .labels = m->own.labels,
+        .labels_view = m->own.labels_view,
+        .labels_order = m->own.labels_order,
+        .tail = m->own.tail,
+        .teacher = m->own.teacher,
+        .scale = m->own.scale,
+        .anneal = m->own.anneal,
+        .ramp = m->own.ramp,
+        .schedule = m->own.schedule,
+        .loss = m->own.loss,
+    };
+    add_traits(&traits, s);
+    if (m->node != NULL)
+        KD_TRY(check_heeded(m, &traits));
+    r->num_stages++;
+    r->all_epochs += s->epochs;
+    status = KD_OK;
+out:
+    return status;
+}
+
+static enum kd_status add_stages(struct kd_recipe *r, struct making *m)
+{
+    const struct kd_yaml *list = r->stage_list;
+    enum kd_status status = KD_OK;
+
+    if (list->kind != KD_YAML_SEQUENCE || list->count == 0 ||
+        list->count > KD_MAX_STAGES)
+        return kd_yaml_fail(list, "stages are a list of 1 to %d mappings",
+                            KD_MAX_STAGES);
+    for (size_t i = 0; i < list->count && status == KD_OK; i++) {
+        m->node = list->items[i];
+        m->own = *r;
+        m->reset = true;
+        status = add_stage(r, m);
+    }
+    m->node = NULL;
+    m->own = *r;
+    return status;
+}
+
+/* How many of "a,-,c" are stdin. */
+static size_t count_pipes(const char *labels)
+{
+    size_t count = 0;
+
+    for (const char *at = labels; at != NULL && *at != '\0'; at += *at == ',') {
+        const size_t length = strcspn(at, ",");
+        count += length == 1 && *at == '-';
+        at += length;
+    }
+    return count;
+}
+
+/* What is counted over the run, or read from a pipe, is known with all stages. */
+static enum kd_status check_stages(const struct kd_recipe *r)
+{
+    size_t pipes = 0;
+
+    for (size_t i = 0; i < r->num_stages; i++) {
+        const struct kd_stage *s = &r->stages[i];
+        const uint64_t all = kd_recipe_count(r, s, s->before + 1).all;
+        pipes += count_pipes(s->labels);
+        if (s->anneal > all)
+            return kd_fail(KD_ERECIPE, "anneal: %llu steps do not fit in %llu epochs",
+                           (unsigned long long)s->anneal, (unsigned long long)all);
+    }
+    if (pipes > 1)
+        return kd_fail(KD_ERECIPE,
+                       "labels: '-' twice: stdin can be read once: give directories");
+    return KD_OK;
+}
+
+enum kd_status kd_recipe_settle_stages(struct kd_recipe *recipe,
+                                       const struct kd_program *program)
+{
+    enum kd_status status = KD_EBUG;
+    struct making m = {.program = program, .own = *recipe, .reset = true};
+    struct traits traits = {0};
+
+    recipe->num_stages = 0;
+    recipe->all_epochs = 0;
+    if (recipe->stage_list != NULL)
+        KD_TRY(add_stages(recipe, &m));
+    else
+        KD_TRY(add_stage(recipe, &m));
+    for (size_t i = 0; i < recipe->num_stages; i++)
+        add_traits(&traits, &recipe->stages[i]);
+    KD_TRY(check_heeded(&m, &traits));
+    KD_TRY(check_stages(recipe));
+    if (recipe->stage_list == NULL) {
+        recipe->schedule = recipe->stages[0].schedule;
+        recipe->loss = recipe->stages[0].loss;
+    }
+    status = KD_OK;
+out:
+    return status;
+}
+
+size_t kd_recipe_stage(const struct kd_recipe *recipe, uint64_t epoch)
+{
+    size_t i = 0;
+
+    while (i + 1 < recipe->num_stages && epoch > recipe->stages[i + 1].before)
+        i++;
+    return i;
+}
+
+struct kd_count kd_recipe_count(const struct kd_recipe *recipe,
+                                const struct kd_stage *stage, uint64_t epoch)
+{
+    if (recipe->over == KD_OVER_RUN)
+        return (struct kd_count){epoch - 1, recipe->all_epochs};
+    return (struct kd_count){epoch - 1 - stage->before, stage->epochs};
+}
