@@ -171,7 +171,7 @@ class SoftLabels:
         values, index = shard.decode(row)
         p = np.exp(values - shard.columns["log_z"][row])
         if index is None:
-            return p
+            return p / p.sum(dtype=np.float64).astype(np.float32)  # log_z is unrounded
         if self.tail == "renorm":
             out = np.zeros(self.classes, np.float32)
             p /= p.sum()

@@ -340,7 +340,7 @@ PY
         "kd-dump: exec:echo one >&2; echo two >&2; exit 3: child died before it had answered the greeting: exit code 3; its last words: 'one / two'"
     # What kd-dump sets for itself is not for its child; tests/run sets it for all.
     without_policy() { (unset OMP_WAIT_POLICY && dump_exec "$@"); }
-    expect 74 without_policy "echo \$OMP_WAIT_POLICY \$KD_SHARES_CORES; exit 3" -o x
+    expect 74 without_policy "echo \$OMP_WAIT_POLICY \$KD_SHARES_CORES >&2; exit 3" -o x
     ! grep -q passive "$stderr" || complain "a child does not have the user's environment"
     expect 74 dump_exec "exec sleep 9" --teacher-timeout 0.2 -o x
     stderr_is "kd-dump: exec:exec sleep 9: child has not answered the greeting within 0.2 s (--teacher-timeout)"
