@@ -46,7 +46,7 @@ enum kd_status kd_file_write(const char *path, const void *data,
                              size_t size) KD_CHECKED;
 
 /* Writes all of it at an offset of an open file, whatever interrupts; `path` is for the
- * message. KD_EIO. */
+ * message, NULL where the caller names the file itself. KD_EIO. */
 enum kd_status kd_write_at(int fd, const char *path, const void *data, size_t size,
                            uint64_t offset) KD_CHECKED;
 

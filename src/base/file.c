@@ -129,7 +129,9 @@ enum kd_status kd_write_at(int fd, const char *path, const void *data, size_t si
         ssize_t done = pwrite(fd, at, size, (off_t)offset);
         if (done < 0 && errno == EINTR)
             continue;
-        if (done < 0)
+        if (done <= 0 && path == NULL)
+            return kd_fail_errno(KD_EIO, "cannot write");
+        if (done <= 0)
             return kd_fail_errno(KD_EIO, "%s: cannot write", path);
         at += done;
         size -= (size_t)done;

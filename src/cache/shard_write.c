@@ -106,24 +106,6 @@ static enum kd_status open_spool(struct kd_shard_writer *writer, enum kd_column 
     return status;
 }
 
-static enum kd_status write_at(int fd, const void *data, size_t size, uint64_t offset)
-{
-    const char *at = data;
-
-    while (size > 0) {
-        ssize_t done = pwrite(fd, at, size, (off_t)offset);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return kd_fail_errno(KD_EIO, "cannot write");
-        at += done;
-        size -= (size_t)done;
-        offset += (uint64_t)done;
-    }
-    return KD_OK;
-}
-
 /* Opens what rows are written to. */
 static enum kd_status open_files(struct kd_shard_writer *writer)
 {
@@ -139,8 +121,8 @@ static enum kd_status open_files(struct kd_shard_writer *writer)
             KD_TRY(open_spool(writer, (enum kd_column)i));
     status = KD_OK;
     if (kd_column_present(&writer->identity, KD_COLUMN_OFFSET))
-        status =
-            write_at(writer->fd, &zero, sizeof zero, writer->place[KD_COLUMN_OFFSET]);
+        status = kd_write_at(writer->fd, NULL, &zero, sizeof zero,
+                             writer->place[KD_COLUMN_OFFSET]);
     if (status != KD_OK)
         kd_error_prefix("%s", writer->pending.path);
 out:
@@ -389,8 +371,9 @@ static enum kd_status write_column(const struct kd_shard_writer *writer,
                             &before));
     KD_TRY(kd_column_layout(&writer->identity, column, writer->written, writer->values,
                             &now));
-    KD_TRY(write_at(spool >= 0 ? spool : writer->fd, data, now.bytes - before.bytes,
-                    (spool >= 0 ? 0 : writer->place[column]) + before.bytes));
+    KD_TRY(kd_write_at(spool >= 0 ? spool : writer->fd, NULL, data,
+                       now.bytes - before.bytes,
+                       (spool >= 0 ? 0 : writer->place[column]) + before.bytes));
 out:
     return status;
 }
@@ -451,7 +434,7 @@ static enum kd_status copy(int from, int to, uint64_t bytes, uint64_t offset)
             status = kd_fail_errno(KD_EIO, "cannot read what was kept for it");
             break;
         }
-        status = write_at(to, piece, (size_t)got, offset + done);
+        status = kd_write_at(to, NULL, piece, (size_t)got, offset + done);
         done += (uint64_t)got;
     }
     free(piece);

@@ -158,8 +158,8 @@ KD_VECTOR static void fill_row(float *p, size_t n, float value)
 }
 
 /* Normalised by its own sum, also where log_z is stored: that is of the values before
- * they were rounded, with which a row would miss a sum of 1 by 400 times what rounding
- * costs it in divergence. */
+ * they were rounded, with which the float16 rows of a ResNet-14 were 180 times further
+ * from float32 in divergence (pipelines/encodings.sh). */
 static void soften_dense(const struct plan *plan, const struct kd_row *row, float *p)
 {
     const double sum = exp_row(row->values, row->size, plan->scale, 0, p);

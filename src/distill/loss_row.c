@@ -20,27 +20,13 @@ union bits {
     int32_t bits;
 };
 
-/* log x; that of TINY for what is less. As kd_vector_log, which would be a branch. */
+/* log x; that of TINY for what is less. */
 KD_VECTOR_INLINE float log_of(float x)
 {
     const union bits tiny = {.value = TINY}, any = {.value = x};
     const union bits whole = {.bits = any.bits > tiny.bits ? any.bits : tiny.bits};
-    /* such that what it leaves is within [sqrt 1/2, sqrt 2) */
-    const int32_t exponent = (whole.bits - 0x3f3504f3) >> 23;
-    const union bits rest = {.bits = whole.bits - exponent * (1 << 23)};
-    const float m = rest.value - 1.0F;
-    float p = 7.0376836292e-2F;
 
-    p = p * m - 1.1514610310e-1F;
-    p = p * m + 1.1676998740e-1F;
-    p = p * m - 1.2420140846e-1F;
-    p = p * m + 1.4249322787e-1F;
-    p = p * m - 1.6668057665e-1F;
-    p = p * m + 2.0000714765e-1F;
-    p = p * m - 2.4999993993e-1F;
-    p = p * m + 3.3333331174e-1F;
-    p = p * m * m * m + (float)exponent * -2.12194440e-4F - 0.5F * m * m;
-    return (m + p) + (float)exponent * 0.693359375F;
+    return kd_vector_log(whole.value);
 }
 
 /* `yes` where q has a minus, as the -1 of a class of the bucket, else `no`. */

@@ -11,6 +11,8 @@
 #ifndef KD_LANES_INTERNAL_H
 #define KD_LANES_INTERNAL_H
 
+#include "kd/vector.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -25,15 +27,6 @@ typedef int32_t kd_lane_mask_8 __attribute__((vector_size(32)));
 #define KD_WIDE(name)         KD_WIDEN(name, KD_WIDTH)
 #define kd_lanes              KD_WIDE(kd_lanes)
 #define kd_lane_mask          KD_WIDE(kd_lane_mask)
-
-/* The loaders that pick a version run before the sanitizers are up. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                 \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define KD_VECTOR                                                                      \
-    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define KD_VECTOR
-#endif
 
 /* Vectors go in and out of memory through macros, since functions that pass them
  * by value would differ between those versions. */
