@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The thread that makes batches ready, and its two slots. */
-#include "distill/loader_internal.h"
+#include "kd/loader.h"
 
 #include "kd/memory.h"
 #include "kd/thread.h"

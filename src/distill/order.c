@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Orders of samples: of all, or block by block. */
-#include "distill/order_internal.h"
+#include "kd/order.h"
 
 #include "kd/memory.h"
 #include "kd/random.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The directory of a run. */
-#include "distill/place_internal.h"
+#include "kd/place.h"
 
 #include "kd/memory.h"
 

@@ -6,14 +6,13 @@
 #ifndef KD_RUN_INTERNAL_H
 #define KD_RUN_INTERNAL_H
 
-#include "distill/loader_internal.h"
-#include "distill/order_internal.h"
-
 #include "kd/batch.h"
 #include "kd/dataset.h"
 #include "kd/labels.h"
+#include "kd/loader.h"
 #include "kd/model.h"
 #include "kd/optimizer.h"
+#include "kd/order.h"
 #include "kd/recipe.h"
 
 #include <stdio.h>

@@ -2,12 +2,12 @@
 /* The training loop. */
 #include "kd/train.h"
 
-#include "distill/place_internal.h"
 #include "distill/run_internal.h"
 
 #include "kd/file.h"
 #include "kd/log.h"
 #include "kd/memory.h"
+#include "kd/place.h"
 #include "kd/progress.h"
 #include "kd/version.h"
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "distill/loader_internal.h"
+#include "kd/loader.h"
 
 #include "kd/thread.h"
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "distill/order_internal.h"
+#include "kd/order.h"
 
 #include <stdlib.h>
 #include <string.h>

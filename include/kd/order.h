@@ -6,8 +6,8 @@
  * no order. An order is a function of (seed, epoch) and of the settings; every sample
  * that is not held out is in it once.
  */
-#ifndef KD_ORDER_INTERNAL_H
-#define KD_ORDER_INTERNAL_H
+#ifndef KD_ORDER_H
+#define KD_ORDER_H
 
 #include "kd/recipe.h"
 #include "kd/status.h"

@@ -13,8 +13,8 @@
  * There is one thread beside the compute threads and two slots in turn: what `fill`
  * puts into them is the same with and without the thread.
  */
-#ifndef KD_LOADER_INTERNAL_H
-#define KD_LOADER_INTERNAL_H
+#ifndef KD_LOADER_H
+#define KD_LOADER_H
 
 #include "kd/status.h"
 

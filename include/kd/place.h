@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The directory of a run: made where there is none, locked, and left as if nothing had
  * been where nothing came of it. */
-#ifndef KD_PLACE_INTERNAL_H
-#define KD_PLACE_INTERNAL_H
+#ifndef KD_PLACE_H
+#define KD_PLACE_H
 
 #include "kd/file.h"
 #include "kd/status.h"
