@@ -109,10 +109,10 @@ enum kd_status kd_program_parse(struct kd_program *program, int argc,
 int kd_program_finish(struct kd_program *program, enum kd_status status);
 
 /* Writes the values as they were resolved, as YAML with the origin of each in a
- * comment; what --print-config prints, and what a run keeps. `origins` false
- * leaves the comments out, so that the text is a recipe again. */
-enum kd_status kd_program_write_config(const struct kd_program *program, FILE *to,
-                                       bool origins) KD_CHECKED;
+ * comment; those that nobody gave are comments themselves, so that the text is a recipe
+ * of the same run. What --print-config prints. */
+enum kd_status kd_program_write_config(const struct kd_program *program,
+                                       FILE *to) KD_CHECKED;
 
 /* Prints a path on stdout, at once, so that the next program of a pipeline can begin: a
  * callback for whoever reports finished files. `context` is not looked at. KD_EIO. */

@@ -200,19 +200,31 @@ static char *describe_origin(const struct kd_program *program, size_t index)
 }
 
 static void put_setting(struct kd_text *text, const struct kd_program *program,
-                        size_t index, size_t indent, bool origins)
+                        size_t index, size_t indent)
 {
-    char *origin = NULL;
+    char *origin = describe_origin(program, index);
 
-    if (origins) {
-        origin = describe_origin(program, index);
-        if (origin == NULL) {
-            text->status = KD_EMEMORY;
-            return;
-        }
+    if (origin == NULL) {
+        text->status = KD_EMEMORY;
+        return;
     }
     kd_option_put_yaml(text, &program->state->options[index], indent, origin);
     free(origin);
+}
+
+/* Whether an option was given whose key begins with the first `length` bytes of `key`:
+ * the option's itself, or one of the group's. */
+static bool any_given(const struct kd_program_state *state, const char *key,
+                      size_t length)
+{
+    for (size_t i = 0; i < state->num_settable; i++) {
+        const char *other = kd_option_key(&state->options[i]);
+        if (state->settings[i].source != KD_FROM_DEFAULT &&
+            strncmp(other, key, length) == 0 &&
+            (other[length] == '\0' || other[length] == '.'))
+            return true;
+    }
+    return false;
 }
 
 /* Whether a key before `index` begins with its first `length` bytes and a dot:
@@ -231,7 +243,7 @@ static bool is_written(const struct kd_program_state *state, size_t index,
 /* The options whose keys begin with the first `length` bytes of `prefix`, which
  * end in a dot, nested by the parts of their keys. */
 static void put_group(struct kd_text *text, const struct kd_program *program,
-                      const char *prefix, size_t length, size_t indent, bool origins)
+                      const char *prefix, size_t length, size_t indent)
 {
     const struct kd_program_state *state = program->state;
 
@@ -243,23 +255,24 @@ static void put_group(struct kd_text *text, const struct kd_program *program,
         part = strcspn(key + length, ".");
         if (key[length + part] == '.' && is_written(state, i, length + part))
             continue;
-        kd_text_format(text, "%*s%.*s:", (int)indent, "", (int)part, key + length);
+        kd_text_format(text, "%*s%s%.*s:", (int)indent, "",
+                       any_given(state, key, length + part) ? "" : "# ", (int)part,
+                       key + length);
         if (key[length + part] == '\0') {
-            put_setting(text, program, i, indent, origins);
+            put_setting(text, program, i, indent);
         } else {
             kd_text_put(text, "\n");
-            put_group(text, program, key, length + part + 1, indent + 2, origins);
+            put_group(text, program, key, length + part + 1, indent + 2);
         }
     }
 }
 
-enum kd_status kd_program_write_config(const struct kd_program *program, FILE *to,
-                                       bool origins)
+enum kd_status kd_program_write_config(const struct kd_program *program, FILE *to)
 {
     struct kd_text text = {0};
     enum kd_status status = KD_EBUG;
 
-    put_group(&text, program, "", 0, 0, origins);
+    put_group(&text, program, "", 0, 0);
     KD_TRY(kd_text_write(&text, to));
 out:
     free(text.bytes);

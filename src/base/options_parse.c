@@ -244,7 +244,7 @@ static enum kd_status parse(struct kd_program *program, struct command_line *lin
     program->num_operands = line->num_operands;
     if (state->print_config) {
         program->done = true;
-        return kd_program_write_config(program, stdout, true);
+        return kd_program_write_config(program, stdout);
     }
     KD_TRY(check_operands(program));
     set_up(program);

@@ -124,25 +124,25 @@ CODES
     expect 0 kd-dump --config r.yaml -T 5 --views=8 --clean --print-config
     stderr_is
     stdout_is \
-        "teacher: null  # default" \
-        "data: null  # default" \
+        "# teacher: null  # default" \
+        "# data: null  # default" \
         "temperature: 5  # from command line" \
-        "encoding: dense  # default" \
-        "dtype: f16  # default" \
-        "k: null  # default" \
-        "mass: null  # default" \
-        "also-temperature: null  # default" \
+        "# encoding: dense  # default" \
+        "# dtype: f16  # default" \
+        "# k: null  # default" \
+        "# mass: null  # default" \
+        "# also-temperature: null  # default" \
         "shard-samples: 10  # from KD_SHARD_SAMPLES" \
         "augment: crop4  # from r.yaml:4" \
         "views: 8  # from command line" \
         "clean: true  # from command line" \
         "seed: 9  # from r.yaml:5" \
-        "jobs: 1  # default" \
-        "teacher-timeout: 300  # default" \
-        "output: null  # default" \
-        "threads: 0  # default" \
-        "quiet: false  # default" \
-        "verbose: false  # default"
+        "# jobs: 1  # default" \
+        "# teacher-timeout: 300  # default" \
+        "# output: null  # default" \
+        "# threads: 0  # default" \
+        "# quiet: false  # default" \
+        "# verbose: false  # default"
     expect 0 kd-dump --config r.yaml --print-config
     stdout_has "temperature: 3  # from KD_TEMPERATURE"
     stdout_has "views: 7  # from r.yaml:3"
@@ -164,6 +164,8 @@ CODES
     expect 0 kd-train --network "$net" --data "$data" --lr 0.02 --no-nesterov \
         --milestones '[1, 2]' --hard 0.25 --augment 'crop2,flip' -o 'a b: #c' --print-config
     cp "$stdout" r.yaml
+    ! grep -q '^[^#]*beta1' r.yaml # it would be refused, with SGD
+    expect 0 kd-train --config r.yaml --dry-run
     expect 0 kd-train --config r.yaml --print-config
     diff <(sed 's/ *# [a-z].*//' r.yaml) <(sed 's/ *# [a-z].*//' "$stdout")
     grep -q '^output: .*a b: #c.* # from r.yaml:' "$stdout" || complain "output"
