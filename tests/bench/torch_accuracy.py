@@ -50,7 +50,7 @@ def resnet(depth, classes):
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0, math.sqrt(
                 2 / (module.out_channels * module.kernel_size[0] ** 2)))
-    return net.to(memory_format=torch.channels_last)
+    return net
 
 
 def read(path):
@@ -80,7 +80,7 @@ def train(args, seed, train_set, test_set):
     def normalized(pixels):
         return (pixels - mean) / deviation
 
-    net = resnet(args.depth, 100)
+    net = resnet(args.depth, 100).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), lr=args.lr, momentum=0.9, nesterov=True,
                                 weight_decay=5e-4)
     steps = len(x) // args.batch
