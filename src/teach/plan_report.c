@@ -42,20 +42,25 @@ static double seconds_saved(const struct kd_outlook *o)
     return passes * (double)o->samples * seconds_a_row(o);
 }
 
+static const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 static void write_bytes(const struct kd_outlook *o, FILE *to)
 {
     const char *about = o->plan.exact ? "" : o->teachers > 0 ? "about " : "at most ";
     char bytes[32];
 
     bytes_text((double)o->plan.bytes, bytes);
-    fprintf(to, "%-12s %llu: %llu samples, %llu views each\n", "rows",
+    fprintf(to, "%-12s %llu: %llu sample%s, %llu view%s each\n", "rows",
             (unsigned long long)o->plan.rows, (unsigned long long)o->samples,
-            (unsigned long long)o->views);
+            plural(o->samples), (unsigned long long)o->views, plural(o->views));
     fprintf(to, "%-12s %s%.1f\n", "bytes a row", about,
             (double)o->plan.bytes / (double)o->plan.rows);
-    fprintf(to, "%-12s %s%llu bytes (%s) in %llu shards%s\n", "a cache", about,
+    fprintf(to, "%-12s %s%llu bytes (%s) in %llu shard%s%s\n", "a cache", about,
             (unsigned long long)o->plan.bytes, bytes,
-            (unsigned long long)o->plan.shards,
+            (unsigned long long)o->plan.shards, plural(o->plan.shards),
             o->teachers > 1 ? ", for each teacher and for the merged one" : "");
 }
 
@@ -74,14 +79,14 @@ static void write_saving(const struct kd_outlook *o, FILE *to)
 {
     char text[32];
 
-    fprintf(to, "%-12s after %llu student epochs: %.2f runs of %llu\n", "has paid",
-            (unsigned long long)o->views, (double)o->views / (double)o->epochs,
-            (unsigned long long)o->epochs);
+    fprintf(to, "%-12s after %llu student epoch%s: %.2f runs of %llu\n", "has paid",
+            (unsigned long long)o->views, plural(o->views),
+            (double)o->views / (double)o->epochs, (unsigned long long)o->epochs);
     if (o->teachers == 0)
         return;
     time_text(seconds_saved(o), text);
-    fprintf(to, "%-12s %s of teachers' time in %llu runs\n", "saves", text,
-            (unsigned long long)o->runs);
+    fprintf(to, "%-12s %s of teachers' time in %llu run%s\n", "saves", text,
+            (unsigned long long)o->runs, plural(o->runs));
 }
 
 static void teachers_json(const struct kd_outlook *o, struct kd_json *json)
