@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-eval: how good networks and caches are, how sure, and how much of one mind. */
 #include "kd/evaluate.h"
+#include "kd/monitor.h"
 #include "kd/options.h"
 
 #include <stdlib.h>
@@ -9,9 +10,10 @@ static struct {
     char *data, *reference;
     double temperature;
     uint64_t bins;
-    bool reliability;
+    uint64_t limit;
+    bool reliability, churn, monitor;
     int tail;
-} args = {.bins = KD_CALIBRATION_BINS, .tail = KD_TAIL_SPREAD};
+} args = {.bins = KD_CALIBRATION_BINS, .tail = KD_TAIL_SPREAD, .limit = 20};
 
 static enum kd_status evaluate(const struct kd_program *program, struct kd_json *json)
 {
@@ -22,8 +24,12 @@ static enum kd_status evaluate(const struct kd_program *program, struct kd_json 
 
     KD_TRY(kd_evaluate((const char *const *)program->operand, program->num_operands,
                        &how, &evaluation));
-    if (program->json)
+    if (program->json && args.churn)
+        kd_churn_json(evaluation, json);
+    else if (program->json)
         kd_evaluation_json(evaluation, json);
+    else if (args.churn)
+        KD_TRY(kd_churn_write(evaluation, stdout));
     else
         KD_TRY(kd_evaluation_write(evaluation, stdout));
     if (args.reliability && !program->json)
@@ -53,28 +59,79 @@ out:
     return status;
 }
 
-/* Options of one way to use the program are none of the other's. */
-static enum kd_status check_options(const struct kd_program *program)
+static enum kd_status monitor(const struct kd_program *program, struct kd_json *json)
 {
-    static const char *const alone[] = {"data", "bins", "reliability"};
+    enum kd_status status = KD_EBUG;
+    const struct kd_monitor_options how = {args.data, args.temperature,
+                                           (size_t)args.limit};
+    struct kd_monitor_report *report = NULL;
 
-    for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++)
-        if (args.reference != NULL && kd_program_given(program, alone[i]))
-            return kd_fail(KD_EUSAGE, "--%s: is of no use with --reference", alone[i]);
-    if (args.reference == NULL && kd_program_given(program, "tail"))
-        return kd_fail(KD_EUSAGE, "--tail: is of no use without --reference");
+    KD_TRY(kd_monitor(args.reference, program->operand[0], &how, &report));
+    if (program->json)
+        kd_monitor_json(report, json);
+    else
+        KD_TRY(kd_monitor_write(report, stdout));
+    status = KD_OK;
+out:
+    kd_monitor_free(report);
+    return status;
+}
+
+/* The ways to use the program. */
+static enum way { EVALUATE, COMPARE, CHURN, MONITOR } choose_way(void)
+{
+    if (args.monitor)
+        return MONITOR;
+    if (args.churn)
+        return CHURN;
+    return args.reference != NULL ? COMPARE : EVALUATE;
+}
+
+/* Options of one way are none of another's. */
+static enum kd_status check_options(const struct kd_program *program, enum way way)
+{
+    static const char *const names[] = {"without --reference, --churn or --monitor",
+                                        "with --reference", "with --churn",
+                                        "with --monitor"};
+    static const struct {
+        const char *option;
+        bool heeded[4]; /* by enum way */
+    } table[] = {
+        {"data", {true, false, true, true}},
+        {"bins", {true, false, false, false}},
+        {"reliability", {true, false, false, false}},
+        {"reference", {true, true, false, true}},
+        {"tail", {false, true, false, false}},
+        {"limit", {false, false, false, true}},
+        {"churn", {true, true, true, false}},
+    };
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (!table[i].heeded[way] && kd_program_given(program, table[i].option))
+            return kd_fail(KD_EUSAGE, "--%s: is of no use %s", table[i].option,
+                           names[way]);
+    if (way == CHURN && program->num_operands < 2)
+        return kd_fail(KD_EUSAGE, "--churn: is between two predictors at least");
+    if (way == MONITOR && args.reference == NULL)
+        return kd_fail(KD_EUSAGE, "--monitor: who watches? Give the teacher's soft "
+                                  "labels: --reference CACHE");
+    if (way == MONITOR && program->num_operands != 1)
+        return kd_fail(KD_EUSAGE, "--monitor: one student at a time");
     return KD_OK;
 }
 
 static enum kd_status run(const struct kd_program *program)
 {
     enum kd_status status = KD_EBUG;
+    const enum way way = choose_way();
     struct kd_json *json = NULL;
 
-    KD_TRY(check_options(program));
+    KD_TRY(check_options(program, way));
     KD_TRY(kd_json_new(&json));
     kd_json_pretty(json);
-    if (args.reference != NULL)
+    if (way == MONITOR)
+        KD_TRY(monitor(program, json));
+    else if (way == COMPARE)
         KD_TRY(compare(program, json));
     else
         KD_TRY(evaluate(program, json));
@@ -110,11 +167,26 @@ static const struct kd_option options[] = {
      .type = KD_OPTION_FLAG,
      .value = &args.reliability,
      .help = "print the reliability tables too; --json always has them"},
+    {.name = "churn",
+     .type = KD_OPTION_FLAG,
+     .value = &args.churn,
+     .help = "of retrains: how far each two are apart, and in the mean, alone"},
     {.name = "reference",
      .type = KD_OPTION_STRING,
      .value = &args.reference,
      .metavar = "CACHE",
      .help = "compare caches with this one, row by row, instead"},
+    {.name = "monitor",
+     .type = KD_OPTION_FLAG,
+     .value = &args.monitor,
+     .help = "with --reference: what a teacher sees of one student, and which samples "
+             "to look at"},
+    {.name = "limit",
+     .type = KD_OPTION_U64,
+     .value = &args.limit,
+     .max = 100000,
+     .metavar = "N",
+     .help = "with --monitor: list so many samples"},
     {.name = "tail",
      .type = KD_OPTION_CHOICE,
      .value = &args.tail,
@@ -136,14 +208,27 @@ static const char notes[] =
     "their mean total variation distance; exactly right, the share of samples that so\n"
     "many of them are right about, and the oracle is right wherever one of them is.\n"
     "\n"
+    "With --churn, of networks or caches that are retrains of one recipe: the share\n"
+    "of samples whose most probable class is another one (churn), and the mean of\n"
+    "|p - q|, half the L1 norm (difference), of each pair and over all pairs.\n"
+    "\n"
     "With --reference, each CACHE's soft labels are compared with the reference's, at\n"
     "--temperature or its own: KL(reference || cache) and total variation, mean and\n"
     "worst, and the share of rows with the same most probable class.\n"
+    "\n"
+    "With --monitor, a student (a network with --data, or a cache) is compared with\n"
+    "the soft labels of its teacher and the truth, at --temperature or the\n"
+    "reference's own: agreement, fidelity, and the shares of samples that both are\n"
+    "right about, that the student is wrong about and the teacher is not (behind),\n"
+    "the other way round (outgrown), and that both are wrong about; the classes that\n"
+    "are furthest behind, and the samples, those with the largest loss first.\n"
     "\n"
     "Examples:\n"
     "  kd-eval --data cifar100:test.bin a/model.h5 b/model.h5\n"
     "  kd-eval --temperature 1 --json soft-labels\n"
     "  kd-eval --bins 10 --reliability teacher-a teacher-b teacher-c merged\n"
+    "  kd-eval --churn --data cifar100:test.bin run-*/model.h5\n"
+    "  kd-eval --monitor --reference soft-labels --data cifar100:train.bin model.h5\n"
     "  kd-eval --reference dense --tail bucket top10 top25\n";
 
 int main(int argc, char **argv)

@@ -27,10 +27,10 @@
  *
  * Of pairs with probabilities p and q, H the entropy:
  *
- *     agreement   [argmax p = argmax q]; churn = 1 - agreement (Milani Fard et al.
- * 2016) variation   sum_c |p(c) - q(c)| / 2, the total variation distance divergence
- * H((p + q)/2) - (H(p) + H(q))/2, of Jensen and Shannon, in nats: from 0 to ln 2 (Lin
- * 1991, IEEE Transactions on Information Theory 37, 4.1)
+ *     agreement   [argmax p = argmax q]
+ *     variation   sum_c |p(c) - q(c)| / 2, the total variation distance
+ *     divergence  H((p + q)/2) - (H(p) + H(q))/2, of Jensen and Shannon, in nats: from
+ *                 0 to ln 2 (Lin 1991, IEEE Transactions on Information Theory 37, 4.1)
  *
  * Of all together: the share of samples that exactly m of the M predictors are right
  * about, m = 0..M, and the accuracy of an oracle that knows whom to ask: 1 less the
@@ -166,6 +166,34 @@ enum kd_status kd_evaluation_write_reliability(const struct kd_evaluation *evalu
 /* All of that as one JSON object; an infinite NLL is null, and `impossible` says of how
  * many samples. */
 void kd_evaluation_json(const struct kd_evaluation *evaluation, struct kd_json *json);
+
+/*
+ * Churn: what changes when a network is trained again, with another seed, from
+ * predictors that are retrains of one recipe. Means over samples, of a pair:
+ *
+ *     churn       [argmax p != argmax q], the disagreement (Milani Fard et al. 2016,
+ *                 "Launch and Iterate: Reducing Prediction Churn")
+ *     difference  |p - q| as half the L1 norm, sum_c |p(c) - q(c)| / 2: from 0 to 1. Of
+ *                 two classes that is the difference of the predicted probability of
+ *                 one, by which codistillation was measured (Anil et al. 2018,
+ *                 arXiv 1804.03235)
+ *
+ * and then means over pairs.
+ */
+struct kd_churn {
+    double disagreement, difference;
+};
+struct kd_churn kd_churn_of_pair(const struct kd_evaluation *evaluation, size_t a,
+                                 size_t b);
+
+/* Over the pairs of the at least 2 predictors. */
+struct kd_churn kd_churn_mean(const struct kd_evaluation *evaluation);
+
+/* A table for people, a line a pair, and one JSON object; with mean and standard
+ * deviation (n - 1) of the accuracies. */
+enum kd_status kd_churn_write(const struct kd_evaluation *evaluation,
+                              FILE *to) KD_CHECKED;
+void kd_churn_json(const struct kd_evaluation *evaluation, struct kd_json *json);
 
 /*
  * Comparisons: how far the soft labels of caches are from those of a reference, row by

@@ -78,6 +78,9 @@ struct kd_targets {
                                bucket (mse: logits); NULL: no soft part */
     const float *tail;      /* [rows] masses of buckets; NULL: there are none */
     const bool *found;      /* [rows] whether the row has soft labels; NULL: all have */
+    const bool *dropped;    /* [rows] trained on the label alone, at weight hard + soft,
+                               though it has soft labels; NULL: none is */
+    const float *weight;    /* [rows] what the soft part is multiplied by; NULL: 1 */
 };
 
 /* Sums over rows, so that an epoch's mean is exact whatever its batches. */

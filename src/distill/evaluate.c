@@ -4,7 +4,7 @@
  * block. Threads measure rows; sums are taken in the order of rows, so that they do
  * not depend on how many threads there are.
  */
-#include "kd/evaluate.h"
+#include "distill/evaluate_internal.h"
 
 #include "distill/predictor_internal.h"
 #include "kd/memory.h"
@@ -28,6 +28,7 @@ struct distance {
 
 struct run {
     const struct kd_evaluate_options *options;
+    const struct kd_evaluate_visit *visit; /* NULL: nobody follows */
     struct kd_evaluation *evaluation;
     struct kd_dataset *data; /* NULL without options->data */
     size_t count, open;      /* predictors, and those of them that were opened */
@@ -349,6 +350,22 @@ static void add_block(struct run *run)
     run->evaluation->samples += run->rows;
 }
 
+static enum kd_status show_rows(const struct run *run)
+{
+    enum kd_status status = KD_OK;
+
+    for (size_t i = 0; i < run->rows && status == KD_OK; i++)
+        status = run->visit->row(
+            run->visit->context,
+            &(struct kd_evaluated){.id = run->ids[i],
+                                   .view = run->views[i],
+                                   .label = run->labels[i],
+                                   .classes = run->classes,
+                                   .stride = run->capacity * run->classes,
+                                   .p = run->p + i * run->classes});
+    return status;
+}
+
 /* Blocks go by in the order of ids: what comes next is fetched, what has been read is
  * dropped, with the block before it for the sake of pages that both have parts of. */
 static void advise(const struct run *run)
@@ -383,6 +400,8 @@ static enum kd_status run_block(struct run *run)
         KD_TRY(kd_parallel(run->rows, kd_threads_grain(2 * classes * (double)pairs),
                            compare_rows, run));
     add_block(run);
+    if (run->visit != NULL)
+        KD_TRY(show_rows(run));
     advise(run);
     status = KD_OK;
 out:
@@ -415,6 +434,16 @@ out:
     return status;
 }
 
+static double choose_temperature(const struct run *run)
+{
+    const double temperature = run->options->temperature;
+
+    if (temperature == 0 && run->open > 0 && run->visit != NULL &&
+        run->visit->like_first)
+        return run->predictors[0].temperature;
+    return temperature;
+}
+
 static enum kd_status open_predictors(struct run *run, const char *const *names)
 {
     enum kd_status status = KD_EBUG;
@@ -423,7 +452,7 @@ static enum kd_status open_predictors(struct run *run, const char *const *names)
     for (; run->open < run->count; run->open++) {
         struct kd_predictor *p = &run->predictors[run->open];
 
-        KD_TRY(kd_predictor_open(p, names[run->open], run->options->temperature));
+        KD_TRY(kd_predictor_open(p, names[run->open], choose_temperature(run)));
         e->predictors[run->open].temperature = p->temperature;
         e->predictors[run->open].name = kd_copy_string(names[run->open]);
         KD_TRY(e->predictors[run->open].name != NULL ? KD_OK : KD_EMEMORY);
@@ -494,8 +523,16 @@ enum kd_status kd_evaluate(const char *const *names, size_t count,
                            const struct kd_evaluate_options *options,
                            struct kd_evaluation **evaluation)
 {
+    return kd_evaluate_each(names, count, options, NULL, evaluation);
+}
+
+enum kd_status kd_evaluate_each(const char *const *names, size_t count,
+                                const struct kd_evaluate_options *options,
+                                const struct kd_evaluate_visit *visit,
+                                struct kd_evaluation **evaluation)
+{
     enum kd_status status = KD_EBUG;
-    struct run run = {.options = options, .count = count};
+    struct run run = {.options = options, .visit = visit, .count = count};
 
     *evaluation = NULL;
     if (count < 1 || count > KD_MAX_PREDICTORS)

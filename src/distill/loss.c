@@ -64,6 +64,8 @@ struct batch {
 static enum part part_of(const struct kd_loss *loss, const struct kd_targets *targets,
                          size_t r)
 {
+    if (targets->soft != NULL && targets->dropped != NULL && targets->dropped[r])
+        return HARD_ALONE;
     if (targets->soft == NULL || targets->found == NULL || targets->found[r])
         return AS_WEIGHTED;
     if (loss->missing == KD_MISSING_HARD_LABEL && targets->label[r] >= 0)
@@ -104,6 +106,9 @@ static void run_row(const struct batch *b, size_t r, float *scratch)
     const bool soft =
         part == AS_WEIGHTED && b->targets->soft != NULL && b->loss->soft > 0;
     const double weight = b->loss->hard + (part == HARD_ALONE ? b->loss->soft : 0);
+    const double soft_weight =
+        b->loss->soft *
+        (b->targets->weight != NULL ? (double)b->targets->weight[r] : 1);
     struct kd_loss_sums *sums = &b->rows[r];
     struct kd_loss_values values = {0};
     struct kd_loss_row row = {
@@ -113,7 +118,7 @@ static void run_row(const struct batch *b, size_t r, float *scratch)
         .q = soft ? b->targets->soft + r * b->classes : NULL,
         .tail = soft && b->targets->tail != NULL ? (double)b->targets->tail[r] : 0,
         .hard = weight * b->share,
-        .soft = b->loss->soft * b->scale * b->share,
+        .soft = soft_weight * b->scale * b->share,
         .g = b->gradient + r * b->classes,
         .scratch = scratch,
     };
@@ -127,7 +132,7 @@ static void run_row(const struct batch *b, size_t r, float *scratch)
     sums->rows = 1;
     sums->hard = values.hard;
     sums->soft = b->scale * values.soft;
-    sums->total = weight * sums->hard + b->loss->soft * sums->soft;
+    sums->total = weight * sums->hard + soft_weight * sums->soft;
     sums->softened = soft;
     if (row.label[0] >= 0) {
         const size_t larger = row.label_share[1] > row.label_share[0];

@@ -35,46 +35,10 @@ static double add_up(const double parts[LANES])
     return sum;
 }
 
-KD_VECTOR_INLINE uint64_t bits_of(double x)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-KD_VECTOR_INLINE double double_of(uint64_t bits)
-{
-    double x;
-
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-/* x log x for x = 0 and from DBL_MIN on, to some 1e-15 of x. With x = 2^e m, m from
- * sqrt(1/2) to sqrt(2), log x = e log 2 + 2 artanh((m - 1)/(m + 1)), whose series in
- * s^2 <= 0.0295 is cut off below 1e-16. The logarithm of 0 comes out finite. */
+/* x log x for x = 0 and from DBL_MIN on: the logarithm of 0 comes out finite. */
 KD_VECTOR_INLINE double x_log_x(double x)
 {
-    const uint64_t one = UINT64_C(0x3ff0000000000000);
-    const uint64_t half_root = UINT64_C(0x3fe6a09e667f3bcd);
-    const uint64_t two_to_52 = UINT64_C(0x4330000000000000);
-    const uint64_t biased = (bits_of(x) + (one - half_root)) >> 52; /* e + 1023 */
-    const double e = double_of(biased | two_to_52) - (4503599627370496.0 + 1023.0);
-    const double m = double_of(bits_of(x) + one - (biased << 52));
-    const double s = (m - 1) / (m + 1), ss = s * s;
-    double series = 1.0 / 19;
-
-    series = series * ss + 1.0 / 17;
-    series = series * ss + 1.0 / 15;
-    series = series * ss + 1.0 / 13;
-    series = series * ss + 1.0 / 11;
-    series = series * ss + 1.0 / 9;
-    series = series * ss + 1.0 / 7;
-    series = series * ss + 1.0 / 5;
-    series = series * ss + 1.0 / 3;
-    series = series * ss + 1.0;
-    return x * (e * 0.693147180559945309 + 2 * s * series);
+    return x * kd_vector_log64(x);
 }
 
 KD_VECTOR static void exp_row(const float *log_p, size_t n, float *p)
