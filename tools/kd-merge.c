@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-merge: several teachers' caches become one. */
+#include "kd/cache.h"
 #include "kd/memory.h"
 #include "kd/merge.h"
 #include "kd/options.h"
@@ -7,17 +8,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 static struct {
-    struct kd_policy_args policy;
+    struct kd_merge_args merge;
     struct kd_codec_args codec;
-    struct kd_class_map_args classes;
-    double temperature;
-    int missing;
     uint64_t shard_samples;
-} args = {.shard_samples = 8192};
+} args;
 
 /* How rows are stored, where that does not follow from the inputs. */
 static char *describe_codec(const struct kd_merge_options *how)
@@ -31,7 +27,8 @@ static char *describe_codec(const struct kd_merge_options *how)
 static char *describe(const struct kd_program *program,
                       const struct kd_merge_options *how)
 {
-    char *policy = kd_policy_args_text(&args.policy), *stored = describe_codec(how);
+    char *policy = kd_policy_args_text(&args.merge.policy),
+         *stored = describe_codec(how);
     char temperature[KD_TEXT_F64] = "", *text = NULL;
     const char *missing = kd_merge_missing_names[how->missing];
 
@@ -50,15 +47,6 @@ static char *describe(const struct kd_program *program,
     return text;
 }
 
-/* Whether a cache can be read more than once. */
-static bool is_file(const char *path)
-{
-    struct stat facts;
-
-    return strcmp(path, "-") != 0 && stat(path, &facts) == 0 &&
-           (S_ISREG(facts.st_mode) || S_ISDIR(facts.st_mode));
-}
-
 /* A merge for each teacher, without it: DIRECTORY/without-1 and so on. */
 static enum kd_status leave_out(const struct kd_program *program,
                                 struct kd_merge_plan *plan,
@@ -68,7 +56,7 @@ static enum kd_status leave_out(const struct kd_program *program,
     char *to = NULL;
 
     for (size_t m = 0; m < plan->teachers; m++)
-        if (!is_file(program->operand[m]))
+        if (!kd_cache_lasts(program->operand[m]))
             return kd_fail(KD_EUSAGE,
                            "%s: leave-one-out reads its caches more than once: give "
                            "finished ones, not pipes",
@@ -105,24 +93,18 @@ static enum kd_status merge(const struct kd_program *program,
 static enum kd_status run(const struct kd_program *program)
 {
     enum kd_status status = KD_EBUG;
-    const struct kd_class_map_args *map = &args.classes;
     struct kd_merge_plan plan = {0};
     struct kd_class_maps classes = {0};
     struct kd_merge_options how = {.samples_a_shard = args.shard_samples,
                                    .encode_as_inputs =
                                        !kd_program_given(program, "encoding"),
-                                   .temperature = args.temperature,
-                                   .missing = (enum kd_merge_missing)args.missing,
                                    .finished = kd_print_path};
 
     if (program->output == NULL)
         return kd_fail(KD_EUSAGE, "where to? give -o DIRECTORY");
-    KD_TRY(kd_merge_plan_from_args(&args.policy, program->num_operands, &plan));
+    KD_TRY(
+        kd_merge_from_args(&args.merge, program->num_operands, &plan, &classes, &how));
     KD_TRY(kd_codec_from_args(&args.codec, 0, &how.codec)); /* 0: not known yet */
-    if (map->table != NULL || map->names != NULL || map->sources != NULL) {
-        KD_TRY(kd_class_maps_load(map, program->num_operands, &classes));
-        how.classes = &classes;
-    }
     KD_TRY(merge(program, &plan, &how));
 out:
     kd_class_maps_clear(&classes);
@@ -130,57 +112,16 @@ out:
     return status;
 }
 
-static const struct kd_option options[] = {KD_POLICY_OPTIONS(args.policy),
+static const struct kd_option options[] = {KD_MERGE_OPTIONS(args.merge),
                                            KD_CODEC_OPTIONS(args.codec),
-                                           {.name = "temperature",
-                                            .letter = 'T',
-                                            .type = KD_OPTION_F64,
-                                            .value = &args.temperature,
-                                            .min = 0,
-                                            .max = 1e6,
-                                            .metavar = "T",
-                                            .help = "the temperature of the merged "
-                                                    "rows, to which those of the "
-                                                    "caches are converted where that "
-                                                    "is exact; 0: theirs, which must "
-                                                    "be the same"},
-                                           {.name = "missing",
-                                            .type = KD_OPTION_CHOICE,
-                                            .value = &args.missing,
-                                            .choices = kd_merge_missing_names,
-                                            .metavar = "RULE",
-                                            .help = "what a row becomes that a teacher "
-                                                    "lacks: an error, what the "
-                                                    "others say, or skipped"},
-                                           {.name = "class-map",
-                                            .type = KD_OPTION_STRING,
-                                            .value = &args.classes.table,
-                                            .metavar = "FILE",
-                                            .help = "CSV of teacher,class,to: which of "
-                                                    "a teacher's classes is which of "
-                                                    "the merged ones; "
-                                                    "include/kd/class_map.h has the "
-                                                    "rule for those it lacks"},
-                                           {.name = "classes",
-                                            .type = KD_OPTION_STRING,
-                                            .value = &args.classes.names,
-                                            .metavar = "FILE",
-                                            .help = "names of the merged classes, one "
-                                                    "a line"},
-                                           {.name = "class-names",
-                                            .type = KD_OPTION_STRING,
-                                            .value = &args.classes.sources,
-                                            .metavar = "FILE,...",
-                                            .help = "names of each cache's classes, a "
-                                                    "file a cache: classes of equal "
-                                                    "names are the same"},
                                            {.name = "shard-samples",
                                             .type = KD_OPTION_U64,
                                             .value = &args.shard_samples,
-                                            .min = 1,
+                                            .min = 0,
                                             .max = 1099511627776.0,
                                             .metavar = "N",
-                                            .help = "samples a shard"},
+                                            .help = "samples a shard; 0: as many "
+                                                    "as take about 32 MiB"},
                                            {0}};
 
 static const char notes[] =

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Label sources: soft labels for the samples of a batch, from a cache, from one of
- * several caches, or from a virtual teacher.
+ * several caches, from several at once under a policy, or from a virtual teacher.
  *
  *     struct kd_labels *labels = NULL;
  *     KD_TRY(kd_labels_open("soft-labels", &want, &labels));
@@ -40,6 +40,7 @@
 #include "kd/cache.h"
 #include "kd/dataset.h"
 #include "kd/loss.h"
+#include "kd/merge.h"
 #include "kd/soft.h"
 #include "kd/status.h"
 #include "kd/view.h"
@@ -69,11 +70,16 @@ struct kd_labels_want {
     bool clean_view;         /* the clean view's labels for every view */
     bool unverified;         /* the checks of rows are not looked at */
     size_t classes;          /* of a virtual teacher; 0: the data's */
+    const struct kd_merge_args *merge; /* how several caches are one; NULL: a batch
+                                          learns from one of them */
 };
 
 /* `where` is a cache, or several with commas between them (a path that is there as it
- * stands is one): teachers of the same samples in the same views, of which each batch
- * learns from one. KD_EDATA where their views or classes are not the same. */
+ * stands is one): teachers of the same samples in the same views. Each batch learns
+ * from one of them, or, with `merge`, from the cache that kd-merge would make of them
+ * (kd/merged.h); of leave-one-out, which makes one for each teacher, from one of those,
+ * in that order. KD_EDATA where their views or classes are not the same; further errors
+ * are those of kd_merged_open. */
 enum kd_status kd_labels_open(const char *where, const struct kd_labels_want *want,
                               struct kd_labels **labels) KD_CHECKED;
 
@@ -83,18 +89,20 @@ enum kd_status kd_labels_open_virtual(const struct kd_virtual *teacher,
                                       struct kd_labels **labels) KD_CHECKED;
 void kd_labels_close(struct kd_labels *labels); /* NULL is fine */
 
-/* How many caches there are; 1 of a virtual teacher. */
+/* How many there are to learn from in turn; 1 of a virtual teacher. */
 size_t kd_labels_count(const struct kd_labels *labels);
 
 /* What the caches are, as a text that tells them from others: their digests with commas
- * between them, or "virtual". On the heap. */
+ * between them, or "virtual"; of merged ones, written or not, also the policy, its
+ * parameters and the teachers' digests. On the heap. */
 enum kd_status kd_labels_describe(const struct kd_labels *labels,
                                   char **text) KD_CHECKED;
 
 /* Whether they can be opened again: directories and shards, no pipes. */
 bool kd_labels_last(const struct kd_labels *labels);
 
-/* What the cache is, of several the first; NULL of a virtual teacher. */
+/* What the cache is, be it merged as it is read, of several the first; NULL of a
+ * virtual teacher. */
 const struct kd_identity *kd_labels_identity(const struct kd_labels *labels);
 
 size_t kd_labels_classes(const struct kd_labels *labels);
@@ -123,7 +131,8 @@ struct kd_labels_rows {
     size_t cache;           /* which of several, from 0 */
 };
 
-/* Soft labels at the temperature (or logits, in to->p) of each row; to->found and
+/* By one thread at a time: soft labels at the temperature (or logits, in to->p) of each
+ * row; to->found and
  * to->tail as kd/soft.h says, NULL where they are not wanted. For a virtual teacher a
  * row without a label is a missing one. */
 enum kd_status kd_labels_read(const struct kd_labels *labels,

@@ -3,7 +3,7 @@
  * Merging: several teachers' caches become one under a policy (kd/policy.h).
  *
  *     struct kd_merge_plan plan = {.policy = KD_POLICY_MEAN_PROB, .teachers = 3};
- *     struct kd_merge_options options = {.samples_a_shard = 8192};
+ *     struct kd_merge_options options = {.encode_as_inputs = true};
  *     KD_TRY(kd_merge_run(&plan, inputs, "merged", &options));
  *
  * SPARSE ROWS. Teacher m keeps the classes S_m of a row, with their probabilities, and
@@ -152,7 +152,7 @@ extern const char *const kd_merge_missing_names[];
 
 /* How kd_merge_run works. */
 struct kd_merge_options {
-    uint64_t samples_a_shard; /* S of the merged cache */
+    uint64_t samples_a_shard; /* S of the merged cache; 0: about 32 MiB's worth */
     struct kd_codec codec;    /* how its rows are stored */
     bool encode_as_inputs;    /* as the inputs', but for the dtype, if they are all
                                  top-k or all top-p with the same k and mass */
@@ -164,6 +164,63 @@ struct kd_merge_options {
     enum kd_status (*finished)(void *context, const char *path);
     void *context;
 };
+
+/* What the command line says of a merge, but for how its rows are stored. */
+struct kd_merge_args {
+    struct kd_policy_args policy;
+    struct kd_class_map_args classes;
+    double temperature; /* 0: not given */
+    int missing;        /* enum kd_merge_missing */
+};
+
+/* A plan for `teachers` caches out of `args`, and the temperature, the rule for missing
+ * rows and the class maps of `options`; other options stay as they are. `classes` is
+ * what options->classes points to where there are maps. KD_EUSAGE where options are
+ * missing or contradict each other; KD_EDATA naming file and line. The caller clears
+ * plan and classes, also after a failure. */
+enum kd_status kd_merge_from_args(const struct kd_merge_args *args, size_t teachers,
+                                  struct kd_merge_plan *plan,
+                                  struct kd_class_maps *classes,
+                                  struct kd_merge_options *options) KD_CHECKED;
+
+/* Lines of a table of options, for `args` of type struct kd_merge_args. */
+#define KD_MERGE_OPTIONS(args)                                                         \
+    KD_POLICY_OPTIONS((args).policy),                                                  \
+        {.name = "temperature",                                                        \
+         .letter = 'T',                                                                \
+         .type = KD_OPTION_F64,                                                        \
+         .value = &(args).temperature,                                                 \
+         .min = 0,                                                                     \
+         .max = 1e6,                                                                   \
+         .metavar = "T",                                                               \
+         .help = "the temperature of the merged rows, to which those of the caches "   \
+                 "are converted where that is exact; 0: theirs, which must be the "    \
+                 "same"},                                                              \
+        {.name = "missing",                                                            \
+         .type = KD_OPTION_CHOICE,                                                     \
+         .value = &(args).missing,                                                     \
+         .choices = kd_merge_missing_names,                                            \
+         .metavar = "RULE",                                                            \
+         .help = "what a row becomes that a teacher lacks: an error, what the others " \
+                 "say, or skipped"},                                                   \
+        {.name = "class-map",                                                          \
+         .type = KD_OPTION_STRING,                                                     \
+         .value = &(args).classes.table,                                               \
+         .metavar = "FILE",                                                            \
+         .help = "CSV of teacher,class,to: which of a teacher's classes is which of "  \
+                 "the merged ones; include/kd/class_map.h has the rule for those it "  \
+                 "lacks"},                                                             \
+        {.name = "classes",                                                            \
+         .type = KD_OPTION_STRING,                                                     \
+         .value = &(args).classes.names,                                               \
+         .metavar = "FILE",                                                            \
+         .help = "names of the merged classes, one a line"},                           \
+    {                                                                                  \
+        .name = "class-names", .type = KD_OPTION_STRING,                               \
+        .value = &(args).classes.sources, .metavar = "FILE,...",                       \
+        .help = "names of each cache's classes, a file a cache: classes of equal "     \
+                "names are the same"                                                   \
+    }
 
 /* Whether teachers [M] may be merged; names [M] are for messages. KD_EDATA where not:
  * other dataset, class map, samples, views; a temperature that cannot be converted;

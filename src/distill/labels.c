@@ -1,32 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Soft labels out of a cache, or of a virtual teacher. */
+/* Soft labels out of a cache, of a merge of several, or of a virtual teacher: which of
+ * them a student may have. */
 #define _DEFAULT_SOURCE /* _SC_PHYS_PAGES */
 #include "distill/labels_internal.h"
 
 #include "kd/memory.h"
-#include "kd/thread.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define GRAIN_VALUES 4096
-
-struct kd_labels {
-    struct kd_cache *cache; /* NULL: the teacher is a virtual one */
-    const struct kd_identity *identity;
-    struct kd_virtual virtual; /* its temperature is set */
-    size_t classes;
-    struct kd_soft_spec spec;
-    bool logits, clean_view, has_tails;
-    bool too_large;         /* to stay in memory */
-    bool lasts;             /* it is no pipe */
-    struct kd_labels *next; /* of several caches */
-};
-
-/* -- opening ---------------------------------------------------------------- */
+/* -- what is refused -------------------------------------------------------- */
 
 static enum kd_status check_dataset(const char *where, const struct kd_identity *id,
                                     const struct kd_dataset_facts *data)
@@ -56,7 +40,7 @@ static enum kd_status check_whole(const struct kd_labels *l, const char *where,
             (unsigned long long)(id->first_id + id->num_samples - 1), data->name,
             (unsigned long long)data->first, (unsigned long long)(data->end - 1),
             remedy);
-    status = kd_cache_whole(l->cache);
+    status = l->merged != NULL ? kd_merged_whole(l->merged) : kd_cache_whole(l->cache);
     return status == KD_EDATA ? kd_fail(status, "%s: %s", kd_error(), remedy) : status;
 }
 
@@ -83,32 +67,32 @@ static enum kd_status check_want(const struct kd_labels *l, const char *where,
                    id->temperature);
 }
 
-/* Whether the cache takes more than half of the machine's memory: then what was read
- * will not be there any more when it is wanted again. */
-static bool is_too_large(const struct kd_cache *cache)
+/* -- opening ---------------------------------------------------------------- */
+
+/* Whether caches take more than half of the machine's memory: then what was read will
+ * not be there any more when it is wanted again. */
+static bool is_too_large(uint64_t bytes)
 {
     const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    double bytes = 0;
 
-    for (size_t i = 0; i < kd_cache_num_shards(cache); i++) {
-        struct stat facts;
-        if (stat(kd_shard_path(kd_cache_shard(cache, i)), &facts) == 0)
-            bytes += (double)facts.st_size;
-    }
-    return pages > 0 && page > 0 && bytes > (double)pages * (double)page / 2;
+    return pages > 0 && page > 0 && (double)bytes > (double)pages * (double)page / 2;
 }
 
-static enum kd_status open_one(const char *where, const struct kd_labels_want *want,
-                               struct kd_labels **labels)
+static uint64_t count_bytes(const struct kd_cache *cache)
 {
-    struct stat facts;
-    enum kd_status status = KD_EBUG;
-    struct kd_labels *l = NULL;
+    uint64_t bytes = 0;
 
-    KD_TRY(KD_NEW(l, 1));
-    KD_TRY(kd_cache_open(where, &l->cache));
-    kd_cache_set_verify(l->cache, !want->unverified);
-    l->identity = kd_cache_identity(l->cache);
+    for (size_t i = 0; i < kd_cache_num_shards(cache); i++)
+        bytes += kd_shard_bytes(kd_cache_shard(cache, i));
+    return bytes;
+}
+
+/* What is common to caches and merges of some, once they are open. */
+static enum kd_status settle(struct kd_labels *l, const char *where,
+                             const struct kd_labels_want *want)
+{
+    enum kd_status status = KD_EBUG;
+
     l->classes = l->identity->num_classes;
     l->spec = (struct kd_soft_spec){want->temperature, want->tail};
     l->logits = want->logits;
@@ -120,14 +104,85 @@ static enum kd_status open_one(const char *where, const struct kd_labels_want *w
     KD_TRY(check_want(l, where, want));
     if (want->missing == KD_MISSING_ERROR)
         KD_TRY(check_whole(l, where, want->data));
-    l->too_large = is_too_large(l->cache);
-    l->lasts =
-        stat(where, &facts) == 0 && (S_ISDIR(facts.st_mode) || S_ISREG(facts.st_mode));
+    status = KD_OK;
+out:
+    return status;
+}
+
+static enum kd_status open_one(const char *where, const struct kd_labels_want *want,
+                               struct kd_labels **labels)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_labels *l = NULL;
+
+    KD_TRY(KD_NEW(l, 1));
+    KD_TRY(kd_cache_open(where, &l->cache));
+    kd_cache_set_verify(l->cache, !want->unverified);
+    l->name = kd_cache_name(l->cache);
+    l->identity = kd_cache_identity(l->cache);
+    l->too_large = is_too_large(count_bytes(l->cache));
+    l->lasts = kd_cache_lasts(where);
+    KD_TRY(settle(l, where, want));
     *labels = l;
     l = NULL;
     status = KD_OK;
 out:
     kd_labels_close(l);
+    return status;
+}
+
+static enum kd_status open_merge(const char *where, const struct kd_labels_want *want,
+                                 size_t left_out, struct kd_labels **labels)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_labels *l = NULL;
+
+    KD_TRY(KD_NEW(l, 1));
+    status = kd_merged_open(where, want->merge, left_out, &l->merged);
+    if (status != KD_OK) {
+        status = kd_fail_renamed(status);
+        goto out;
+    }
+    kd_merged_set_verify(l->merged, !want->unverified);
+    l->name = kd_merged_name(l->merged);
+    l->identity = kd_merged_identity(l->merged);
+    l->too_large = is_too_large(kd_merged_bytes(l->merged));
+    l->lasts = kd_merged_lasts(l->merged);
+    KD_TRY(settle(l, where, want));
+    *labels = l;
+    l = NULL;
+    status = KD_OK;
+out:
+    kd_labels_close(l);
+    return status;
+}
+
+/* One merge; of leave-one-out one for each cache, without it. */
+static enum kd_status open_merges(const char *where, const struct kd_labels_want *want,
+                                  struct kd_labels **labels)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_labels *first = NULL, **end = &first;
+    size_t count = 1;
+
+    for (size_t m = 0; m < count; m++, end = &(*end)->next) {
+        KD_TRY(open_merge(where, want, m, end));
+        if (want->merge->policy.policy != KD_POLICY_LEAVE_ONE_OUT)
+            continue;
+        count = kd_merged_teachers(first->merged);
+        if (!first->lasts) {
+            status = kd_fail(KD_EUSAGE,
+                             "%s: leave-one-out reads its caches more than once: give "
+                             "finished ones, not pipes",
+                             where);
+            goto out;
+        }
+    }
+    *labels = first;
+    first = NULL;
+    status = KD_OK;
+out:
+    kd_labels_close(first);
     return status;
 }
 
@@ -140,13 +195,13 @@ static enum kd_status check_same(const char *where, const struct kd_labels *a,
     if (x->num_classes != y->num_classes ||
         !kd_digest_equal(&x->class_map_digest, &y->class_map_digest))
         return kd_fail(KD_EDATA, "%s: the classes of %s are not those of %s", where,
-                       kd_cache_name(b->cache), kd_cache_name(a->cache));
+                       b->name, a->name);
     if (!a->clean_view && (x->first_view != y->first_view || x->views != y->views ||
                            x->seed != y->seed || strcmp(x->augment, y->augment) != 0))
         return kd_fail(KD_EDATA,
                        "%s: the views of %s are not those of %s: dump them alike, or "
                        "set labels-view: clean",
-                       where, kd_cache_name(b->cache), kd_cache_name(a->cache));
+                       where, b->name, a->name);
     return KD_OK;
 }
 
@@ -182,6 +237,8 @@ enum kd_status kd_labels_open(const char *where, const struct kd_labels_want *wa
     char *list = NULL;
     enum kd_status status;
 
+    if (want->merge != NULL)
+        return open_merges(where, want, labels);
     if (strchr(where, ',') == NULL || access(where, F_OK) == 0)
         return open_one(where, want, labels);
     list = kd_copy_string(where);
@@ -221,13 +278,12 @@ enum kd_status kd_labels_check_scale(const struct kd_labels *labels, double scal
     const struct kd_soft_spec spec = {labels->spec.temperature / scale,
                                       labels->spec.tail};
 
-    if (labels->cache == NULL || labels->logits)
+    if (labels->identity == NULL || labels->logits)
         return KD_OK;
     for (const struct kd_labels *l = labels; l != NULL; l = l->next)
         if (kd_soft_check(l->identity, &spec) != KD_OK)
             return kd_fail(KD_EDATA, "%s: logits times %g, which is temperature %g: %s",
-                           kd_cache_name(l->cache), scale, spec.temperature,
-                           kd_error());
+                           l->name, scale, spec.temperature, kd_error());
     return KD_OK;
 }
 
@@ -236,6 +292,7 @@ void kd_labels_close(struct kd_labels *labels)
     while (labels != NULL) {
         struct kd_labels *next = labels->next;
         kd_cache_close(labels->cache);
+        kd_merged_close(labels->merged);
         free(labels);
         labels = next;
     }
@@ -250,36 +307,56 @@ size_t kd_labels_count(const struct kd_labels *labels)
     return count;
 }
 
+/* "DIGEST", and of a merged cache " by POLICY PARAMETERS of PARENT,PARENT", be it
+ * written or not: both train the same network. */
+static enum kd_status describe_one(const struct kd_identity *id, char **text)
+{
+    enum kd_status status = KD_EBUG;
+    const bool plain = id->policy_parameters[0] == '\0';
+    struct kd_digest digest;
+
+    KD_TRY(kd_identity_digest(id, &digest));
+    *text = id->kind == KD_KIND_MERGED
+                ? kd_format("%s by %s%s%s of %s", digest.hex, id->policy,
+                            plain ? "" : " ", id->policy_parameters, id->parents)
+                : kd_copy_string(digest.hex);
+    status = *text != NULL ? KD_OK : KD_EMEMORY;
+out:
+    return status;
+}
+
 enum kd_status kd_labels_describe(const struct kd_labels *labels, char **text)
 {
     enum kd_status status = KD_EBUG;
-    char *all = NULL;
+    char *all = NULL, *one = NULL;
 
-    if (labels->cache == NULL) {
+    if (labels->identity == NULL) {
         *text = kd_copy_string("virtual");
         return *text != NULL ? KD_OK : KD_EMEMORY;
     }
     for (const struct kd_labels *l = labels; l != NULL; l = l->next) {
-        struct kd_digest digest;
-        KD_TRY(kd_identity_digest(l->identity, &digest));
-        char *more = kd_format("%s%s%s", all != NULL ? all : "", all != NULL ? "," : "",
-                               digest.hex);
+        KD_TRY(describe_one(l->identity, &one));
+        char *more =
+            kd_format("%s%s%s", all != NULL ? all : "", all != NULL ? "," : "", one);
         KD_TRY(more != NULL ? KD_OK : KD_EMEMORY);
         free(all);
+        free(one);
         all = more;
+        one = NULL;
     }
     *text = all;
     all = NULL;
     status = KD_OK;
 out:
     free(all);
+    free(one);
     return status;
 }
 
 bool kd_labels_last(const struct kd_labels *labels)
 {
     for (const struct kd_labels *l = labels; l != NULL; l = l->next)
-        if (l->cache != NULL && !l->lasts)
+        if (l->identity != NULL && !l->lasts)
             return false;
     return true;
 }
@@ -309,99 +386,4 @@ bool kd_labels_have_tails(const struct kd_labels *labels)
         if (l->has_tails)
             return true;
     return false;
-}
-
-/* -- reading ---------------------------------------------------------------- */
-
-struct reading {
-    const struct kd_labels *labels;
-    const struct kd_labels_rows *rows;
-    const uint32_t *views;
-    const struct kd_soft *to;
-};
-
-/* z = s T (values + row_max) */
-static enum kd_status read_logits(const struct reading *r, size_t i)
-{
-    const struct kd_labels *l = r->labels;
-    const double scale = r->rows->scale * l->identity->temperature;
-    const uint64_t id = r->rows->id[i];
-    const struct kd_shard *shard = NULL;
-    float *row = r->to->p + i * l->classes;
-    uint64_t at = 0;
-    const bool found = kd_cache_find(l->cache, id, r->views[i], &shard, &at);
-
-    if (r->to->found != NULL)
-        r->to->found[i] = found;
-    if (!found && r->to->found != NULL)
-        return KD_OK;
-    if (!found)
-        return kd_fail(KD_EDATA, "%s: sample %llu, view %u is not in the cache",
-                       kd_cache_name(l->cache), (unsigned long long)id,
-                       (unsigned)r->views[i]);
-    const enum kd_status status = kd_shard_read(shard, at, 1, row);
-    const double max = (double)kd_shard_row_max(shard, at);
-    for (size_t c = 0; c < l->classes && status == KD_OK; c++)
-        row[c] = (float)(scale * ((double)row[c] + max));
-    return status;
-}
-
-static enum kd_status read_rows(void *context, size_t begin, size_t end)
-{
-    enum kd_status status = KD_OK;
-
-    for (size_t i = begin; i < end && status == KD_OK; i++)
-        status = read_logits(context, i);
-    return status;
-}
-
-static enum kd_status read_cache(const struct kd_labels *labels,
-                                 const struct kd_labels_rows *rows,
-                                 const struct kd_soft *to)
-{
-    enum kd_status status = KD_EBUG;
-    struct reading reading = {labels, rows, rows->view, to};
-    const struct kd_soft_spec spec = {labels->spec.temperature / rows->scale,
-                                      labels->spec.tail};
-    uint32_t *clean = NULL;
-
-    if (labels->clean_view) {
-        KD_TRY(KD_NEW(clean, rows->count));
-        reading.views = clean;
-    }
-    if (labels->logits)
-        KD_TRY(kd_parallel(rows->count, GRAIN_VALUES / labels->classes + 1, read_rows,
-                           &reading));
-    else
-        KD_TRY(kd_soft_read(labels->cache, &spec, rows->id, reading.views, rows->count,
-                            to));
-    status = KD_OK;
-out:
-    free(clean);
-    return status;
-}
-
-enum kd_status kd_labels_read(const struct kd_labels *labels,
-                              const struct kd_labels_rows *rows,
-                              const struct kd_soft *to)
-{
-    if (labels->cache == NULL)
-        return kd_virtual_read(&labels->virtual, labels->classes, rows, to);
-    for (size_t i = 0; i < rows->cache; i++)
-        labels = labels->next;
-    return read_cache(labels, rows, to);
-}
-
-void kd_labels_ahead(const struct kd_labels *labels, uint64_t begin, uint64_t end)
-{
-    for (const struct kd_labels *l = labels; l != NULL; l = l->next)
-        if (l->cache != NULL)
-            kd_cache_prefetch(l->cache, begin, end);
-}
-
-void kd_labels_behind(const struct kd_labels *labels, uint64_t begin, uint64_t end)
-{
-    for (const struct kd_labels *l = labels; l != NULL; l = l->next)
-        if (l->too_large)
-            kd_cache_forget(l->cache, begin, end);
 }
