@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PyTorch on both ends: teachers trained in PyTorch are dumped through exec:, merged here,
-# and a student in PyTorch learns from the merged cache.
+# and a student in PyTorch learns from the merged cache, exported as one file.
 #
 #     pipelines/pytorch.sh [-o DIRECTORY] [-n SAMPLES] [-e EPOCHS]
 #
@@ -43,5 +43,6 @@ dump() {
 kd-merge -q --policy mean-prob -o merged <(dump 1) <(dump 2) >/dev/null
 
 say "training a student of them, in PyTorch"
-"$python" -m pytorch_dataset --cache merged --data train.h5 --epochs "$epochs"
+kd-export -q merged --for torch -o merged.safetensors >/dev/null
+"$python" -m pytorch_dataset --cache merged.safetensors --data train.h5 --epochs "$epochs"
 say "done"

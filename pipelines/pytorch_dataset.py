@@ -4,7 +4,8 @@
 
     from pytorch_dataset import SoftLabels, SoftLabelDataset
 
-    soft = SoftLabels("soft-labels")          # h5py and NumPy alone
+    soft = SoftLabels("soft-labels")          # a cache: h5py and NumPy
+    soft = SoftLabels("soft.safetensors")     # kd-export --for torch: NumPy alone
     p = soft.row(id=17, view=0)               # float32 [classes], sums to 1
 
     data = SoftLabelDataset(soft, draw=lambda id, view: my_pixels[id])
@@ -17,6 +18,17 @@ they are, and rows come from memory maps: no library lock, no handle that a work
 would inherit, nothing copied but the rows that are asked for. Shards are opened when
 they are first read, in whichever process that is.
 
+Where there is no h5py, or one file is handier than a directory of shards:
+
+    kd-export soft-labels --for torch -o soft.safetensors
+
+has the same columns, bit by bit, of all shards behind each other: the tensors id, view,
+label, row_max, log_z [N] and scaled [N][C], z/T minus the row's maximum, so that
+exp(scaled - log_z) are the probabilities; scaled and index [N][K] and log_tail [N] of
+top-k rows; scaled and index [M], with offset [N+1], of top-p rows. What it is of stands
+in the metadata. Whole tensors come into PyTorch by torch.from_numpy(columns["scaled"])
+or by the package safetensors.
+
 Run as a program, it trains a student with one linear layer on the dataset of kd-synth:
 
     kd-synth -n 4000 -o train.h5
@@ -24,18 +36,22 @@ Run as a program, it trains a student with one linear layer on the dataset of kd
     kd-dump --teacher model:teacher/model.h5 --data hdf5:train.h5:/x,/y -o soft-labels
     pytorch_dataset.py --cache soft-labels --data train.h5
 
-Debian: python3-h5py, python3-torch.
+Debian: python3-torch; python3-h5py for caches and for that dataset.
 """
 
 import argparse
 import bisect
 import json
 import os
+import struct
 import sys
 
-import h5py
 import numpy as np
 
+try:
+    import h5py
+except ImportError:  # exports can be read without it
+    h5py = None
 try:
     import torch
     from torch.utils.data import DataLoader, Dataset
@@ -53,16 +69,44 @@ def text_of(attribute):
     return attribute.decode() if isinstance(attribute, bytes) else attribute
 
 
-class Shard:
-    """One file: its columns as memory maps."""
+class Rows:
+    """Rows of one file: self.columns are memory maps, self.attributes say what they are."""
+
+    def find(self, id, view):
+        """The row of (id, view): ids ascend, and views within an id."""
+        ids, views = self.columns["id"], self.columns["view"]
+        first = int(np.searchsorted(ids, id, "left"))
+        last = int(np.searchsorted(ids, id, "right"))
+        row = first + int(np.searchsorted(views[first:last], view))
+        if row == last or views[row] != view:
+            raise KeyError((id, view))
+        return row
+
+    def decode(self, row):
+        """Stored values of a row, z/T minus its maximum, and their classes."""
+        part = row
+        if "offset" in self.columns:  # rows of varying length
+            part = slice(*(int(at) for at in self.columns["offset"][row : row + 2]))
+        values = self.columns["scaled"][part]
+        if self.attributes["dtype"] == "bfloat16":  # which NumPy has not: the bits
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        index = self.columns["index"][part] if "index" in self.columns else None
+        return values.astype(np.float32), index
+
+
+class Shard(Rows):
+    """One file of a cache."""
 
     def __init__(self, path):
+        if h5py is None:
+            raise CacheError(f"{path}: h5py is missing: apt install python3-h5py, or "
+                             "read what kd-export --for torch makes of the cache")
         self.path = path
         with h5py.File(path, "r") as file:
             self.attributes = {k: text_of(v) for k, v in file.attrs.items()}
             self._check()
             self.columns = {name: self._map(file[name]) for name in file}
-        self.rows = len(self.columns["id"])
+        self.columns["scaled"] = self.columns.pop("logits")
 
     def _check(self):
         known = self.attributes
@@ -86,46 +130,65 @@ class Shard:
             raise CacheError(f"{self.path}: {dataset.name} does not lie in one piece")
         dtype = dataset.dtype
         if dataset.name == "/logits" and self.attributes["dtype"] == "bfloat16":
-            dtype = np.dtype("<u2")  # h5py has no such type: the bits, see decode
+            dtype = np.dtype("<u2")  # see decode
         return np.memmap(self.path, dtype, "r", offset, dataset.shape)
 
-    def find(self, id, view):
-        """The row of (id, view): ids ascend, and views within an id."""
-        ids, views = self.columns["id"], self.columns["view"]
-        first = int(np.searchsorted(ids, id, "left"))
-        last = int(np.searchsorted(ids, id, "right"))
-        row = first + int(np.searchsorted(views[first:last], view))
-        if row == last or views[row] != view:
-            raise KeyError((id, view))
-        return row
 
-    def decode(self, row):
-        """Stored values of a row, z/T minus its maximum, and their classes."""
-        part = row
-        if "offset" in self.columns:  # rows of varying length
-            part = slice(*(int(at) for at in self.columns["offset"][row : row + 2]))
-        values = self.columns["logits"][part]
-        if self.attributes["dtype"] == "bfloat16":
-            values = (values.astype(np.uint32) << 16).view(np.float32)
-        index = self.columns["index"][part] if "index" in self.columns else None
-        return values.astype(np.float32), index
+class Export(Rows):
+    """What kd-export --for torch wrote: a .safetensors file, read by hand."""
+
+    TYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "U8": "|u1", "U16": "<u2",
+             "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+
+    def __init__(self, path):
+        self.path = path
+        with open(path, "rb") as file:
+            try:
+                (size,) = struct.unpack("<Q", file.read(8))
+                header = json.loads(file.read(min(size, 100_000_000)))
+                facts = header.pop("__metadata__")
+            except (ValueError, KeyError, struct.error):
+                facts = {}
+        if facts.get("format") != "kdcache-torch" or facts["format_version"] != "1":
+            raise CacheError(f"{path}: not written by kd-export --for torch")
+        self.identity = json.loads(facts["identity"])
+        self.attributes = {**self.identity, "identity_digest": facts["identity_digest"]}
+        self.columns = {
+            name: np.memmap(path, self.TYPES[tensor["dtype"]], "r",
+                            8 + size + tensor["data_offsets"][0], tuple(tensor["shape"]))
+            for name, tensor in header.items()
+        }
+
+
+def read_list(where):
+    """What cache.json says of a cache, and the same of an export."""
+    if os.path.isfile(where):
+        export = Export(where)
+        return {
+            "identity": export.identity,
+            "identity_digest": export.attributes["identity_digest"],
+            "rows": len(export.columns["id"]),
+            "shards": [{"name": ""}],
+        }
+    path = os.path.join(where, "cache.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except FileNotFoundError:
+        raise CacheError(f"{where}: unfinished, or no cache") from None
+    if found.get("format") != "kdcache-list":
+        raise CacheError(f"{path}: not the list of a cache")
+    return found
 
 
 class SoftLabels:
-    """A finished cache: soft labels by id and view. Needs no torch."""
+    """A finished cache, or an export of one: soft labels by id and view. Needs no torch."""
 
-    def __init__(self, directory, tail="spread"):
+    def __init__(self, where, tail="spread"):
         if tail not in ("spread", "renorm"):
             raise ValueError("tail: spread or renorm")
-        self.directory, self.tail = directory, tail
-        path = os.path.join(directory, "cache.json")
-        try:
-            with open(path, encoding="utf-8") as file:
-                self.list = json.load(file)
-        except FileNotFoundError:
-            raise CacheError(f"{directory}: unfinished, or no cache") from None
-        if self.list.get("format") != "kdcache-list":
-            raise CacheError(f"{path}: not the list of a cache")
+        self.where, self.tail = where, tail
+        self.list = read_list(where)
         self.identity = self.list["identity"]
         self.classes = self.identity["num_classes"]
         self.temperature = self.identity["temperature"]
@@ -142,7 +205,7 @@ class SoftLabels:
     def shard(self, number):
         if self._shards[number] is None:
             name = self.list["shards"][number]["name"]
-            shard = Shard(os.path.join(self.directory, name))
+            shard = Shard(os.path.join(self.where, name)) if name else Export(self.where)
             if shard.attributes["identity_digest"] != self.list["identity_digest"]:
                 raise CacheError(f"{shard.path}: is a shard of another cache")
             self._shards[number] = shard
@@ -246,7 +309,7 @@ def train(soft, pixels, args):
 
 def main():
     parser = argparse.ArgumentParser(description="Trains a linear student on a cache.")
-    parser.add_argument("--cache", required=True, help="directory of a cache")
+    parser.add_argument("--cache", required=True, help="a cache, or an export of it")
     parser.add_argument("--data", required=True, help="HDF5 file of kd-synth")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=128)

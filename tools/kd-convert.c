@@ -150,11 +150,9 @@ static const struct kd_option options[] = {
      .metavar = "FROM=TO,...",
      .help = "names that begin with FROM begin with TO; with nothing for TO they lose "
              "it"},
-    {.name = "data",
-     .type = KD_OPTION_STRING,
-     .value = &args.data,
-     .metavar = "DATASET",
-     .help = "samples as the network takes them: their shape and classes are its"},
+    KD_DATA_OPTION(
+        args.data,
+        "samples as the network takes them: their shape and classes are its"),
     {.name = "classes",
      .type = KD_OPTION_U64,
      .value = &args.classes,

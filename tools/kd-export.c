@@ -9,25 +9,53 @@
 enum layout { LAYOUT_ARCHIVE, LAYOUT_CONTIGUOUS };
 static const char *const layouts[] = {"archive", "contiguous", NULL};
 
+/* Whom a cache can be written for as it is. */
+static const char *const readers[] = {"torch", NULL};
+
 /* Of enum kd_tail, those that give each class something of its own. */
 static const char *const tails[] = {"spread", "renorm", NULL};
 
 static struct {
-    int container, values, tail, layout;
+    int container, values, tail, layout, reader;
     double temperature;
     uint64_t k;
-} args = {.container = -1, .values = -1, .layout = -1};
+} args = {.container = -1, .values = -1, .layout = -1, .reader = -1};
 
-/* The cache in another layout, in which everything is as it was. */
-static enum kd_status convert(const struct kd_program *program)
+/* What is said of rows has no meaning where they are written as they are stored. */
+static enum kd_status check_unchanged(const struct kd_program *program, const char *how)
 {
     static const char *const others[] = {"format", "values", "temperature", "tail",
                                          "k"};
 
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (kd_program_given(program, others[i]))
-            return kd_fail(KD_EUSAGE, "--%s: not with --layout, which changes no row",
-                           others[i]);
+            return kd_fail(KD_EUSAGE, "--%s: not with --%s, which changes no row",
+                           others[i], how);
+    return KD_OK;
+}
+
+/* The columns of its shards, in one file. */
+static enum kd_status join(const struct kd_program *program)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_cache *cache = NULL;
+
+    KD_TRY(check_unchanged(program, "for"));
+    KD_TRY(kd_cache_open(program->operand[0], &cache));
+    KD_TRY(kd_export_for_torch(cache, program->output));
+    KD_TRY(kd_print_path(NULL, program->output));
+out:
+    kd_cache_close(cache);
+    return status;
+}
+
+/* The cache in another layout, in which everything is as it was. */
+static enum kd_status convert(const struct kd_program *program)
+{
+    const enum kd_status status = check_unchanged(program, "layout");
+
+    if (status != KD_OK)
+        return status;
     if (args.layout == LAYOUT_ARCHIVE)
         return kd_archive_pack(program->operand[0], program->output, kd_print_path,
                                NULL);
@@ -58,8 +86,12 @@ static enum kd_status run(const struct kd_program *program)
 {
     if (program->output == NULL)
         return kd_fail(KD_EUSAGE, "where to? give -o PATH");
-    if (args.layout < 0 && args.container < 0)
-        return kd_fail(KD_EUSAGE, "as what? give --format or --layout");
+    if (args.layout < 0 && args.container < 0 && args.reader < 0)
+        return kd_fail(KD_EUSAGE, "as what? give --format, --for or --layout");
+    if (args.reader >= 0 && args.layout >= 0)
+        return kd_fail(KD_EUSAGE, "--for and --layout: give one of them");
+    if (args.reader >= 0)
+        return join(program);
     return args.layout >= 0 ? convert(program) : export(program);
 }
 
@@ -77,14 +109,8 @@ static const struct kd_option options[] = {
      .metavar = "KIND",
      .help = "what to write of a row; without it what the cache holds, probs of "
              "sparse rows"},
-    {.name = "temperature",
-     .letter = 'T',
-     .type = KD_OPTION_F64,
-     .value = &args.temperature,
-     .min = 0.001,
-     .max = 1000000,
-     .metavar = "T",
-     .help = "of logprobs and probs; without it, the cache's own"},
+    KD_TEMPERATURE_OPTION(args.temperature,
+                          "of logprobs and probs; without it, the cache's own"),
     {.name = "tail",
      .type = KD_OPTION_CHOICE,
      .value = &args.tail,
@@ -99,6 +125,12 @@ static const struct kd_option options[] = {
      .max = 32768,
      .metavar = "K",
      .help = "tinyvit: classes a row; 0: as many as top-k rows have"},
+    {.name = "for",
+     .type = KD_OPTION_CHOICE,
+     .value = &args.reader,
+     .choices = readers,
+     .metavar = "READER",
+     .help = "write all rows as they are stored, in one .safetensors file to map"},
     {.name = "layout",
      .type = KD_OPTION_CHOICE,
      .value = &args.layout,
@@ -117,8 +149,17 @@ static const char notes[] =
     "\n"
     "kd-import reads each of them. What is unpacked is byte for byte what was packed.\n"
     "\n"
+    "--for torch writes what SoftLabels of pipelines/pytorch_dataset.py reads beside\n"
+    "caches themselves, without HDF5: tensors id, view, label [N]; scaled [N,C], the\n"
+    "stored z/T minus the row's maximum, such that exp(scaled - log_z) are the\n"
+    "probabilities; row_max, log_z [N]; of sparse rows scaled [N,K], index [N,K] and\n"
+    "log_tail [N]; of top-p ones scaled [M], index [M] and offset [N+1]. Types are\n"
+    "the cache's, and each value has its very bits; the metadata say what it is of\n"
+    "(include/kd/export.h). Sampled rows are refused.\n"
+    "\n"
     "Examples:\n"
     "  kd-export soft-labels --format safetensors --values probs -o probs.safetensors\n"
+    "  kd-export soft-labels --for torch -o soft-labels.safetensors\n"
     "  kd-export soft-labels --layout archive -o packed\n"
     "  kd-export packed --layout contiguous -o soft-labels\n";
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-import: logits that another program made, into a cache. */
+#include "kd/dump.h"
 #include "kd/import.h"
 #include "kd/options.h"
 
@@ -12,7 +13,7 @@ static struct {
     double temperature;
     struct kd_codec_args codec;
     uint64_t shard_samples, seed;
-    bool clean;
+    bool clean, other_classes;
 } args = {.container = -1, .values = -1, .codec.encoding = -1, .shard_samples = 8192};
 
 /* What has no default. */
@@ -49,6 +50,7 @@ static enum kd_status run(const struct kd_program *program)
                                         .augment = args.augment,
                                         .seed = args.seed,
                                         .clean = args.clean,
+                                        .other_classes = args.other_classes,
                                         .samples_a_shard = args.shard_samples,
                                         .finished = kd_print_path};
     struct kd_dataset *data = NULL;
@@ -76,25 +78,15 @@ static const struct kd_option options[] = {
      .choices = kd_container_names,
      .metavar = "FORMAT",
      .help = "what it is; without this option, by its name"},
-    {.name = "data",
-     .type = KD_OPTION_STRING,
-     .value = &args.data,
-     .metavar = "DATASET",
-     .help = "the samples; NAME@A:B takes ids A to B-1"},
+    KD_DATA_OPTION(args.data, "the samples; NAME@A:B takes ids A to B-1"),
     {.name = "values",
      .type = KD_OPTION_CHOICE,
      .value = &args.values,
      .choices = kd_values_names,
      .metavar = "KIND",
      .help = "what the values are"},
-    {.name = "temperature",
-     .letter = 'T',
-     .type = KD_OPTION_F64,
-     .value = &args.temperature,
-     .min = 0.001,
-     .max = 1000000,
-     .metavar = "T",
-     .help = "logits are divided by T; logprobs and probs are at T"},
+    KD_TEMPERATURE_OPTION(args.temperature,
+                          "logits are divided by T; logprobs and probs are at T"),
     {.name = "name",
      .type = KD_OPTION_STRING,
      .value = &args.name,
@@ -121,7 +113,7 @@ static const struct kd_option options[] = {
      .value = &args.classes,
      .metavar = "FILE",
      .help = "class names, a line each, in the order of the values: must be the "
-             "dataset's"},
+             "dataset's, but for --other-classes"},
     {.name = "augment",
      .type = KD_OPTION_STRING,
      .value = &args.augment,
@@ -137,14 +129,9 @@ static const struct kd_option options[] = {
      .type = KD_OPTION_FLAG,
      .value = &args.clean,
      .help = "the first of several views is the clean view 0, else it is view 1"},
+    KD_OTHER_CLASSES_OPTION(args.other_classes),
     KD_CODEC_OPTIONS(args.codec),
-    {.name = "shard-samples",
-     .type = KD_OPTION_U64,
-     .value = &args.shard_samples,
-     .min = 1,
-     .max = 1099511627776.0,
-     .metavar = "N",
-     .help = "samples a shard"},
+    KD_SHARD_SAMPLES_OPTION(args.shard_samples),
     {0}};
 
 static const char notes[] =

@@ -146,11 +146,9 @@ out:
 }
 
 static const struct kd_option options[] = {
-    {.name = "data",
-     .type = KD_OPTION_STRING,
-     .value = &args.data,
-     .metavar = "DATASET",
-     .help = "the samples that the teachers are tried on; NAME@A:B takes ids A to B-1"},
+    KD_DATA_OPTION(args.data,
+                   "the samples that the teachers are tried on; NAME@A:B takes "
+                   "ids A to B-1"),
     {.name = "samples",
      .type = KD_OPTION_U64,
      .value = &args.samples,

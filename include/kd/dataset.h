@@ -80,6 +80,14 @@ struct kd_dataset_facts {
 };
 
 enum kd_status kd_dataset_open(const char *name, struct kd_dataset **data) KD_CHECKED;
+
+/* The line --data of a table of options (kd/options.h); `text` says what the samples
+ * are for. */
+#define KD_DATA_OPTION(variable, text)                                                 \
+    {                                                                                  \
+        .name = "data", .type = KD_OPTION_STRING, .value = &(variable),                \
+        .metavar = "DATASET", .help = text                                             \
+    }
 void kd_dataset_close(struct kd_dataset *data); /* NULL is fine */
 
 /* Owned by the dataset. */

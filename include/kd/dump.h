@@ -34,7 +34,9 @@ struct kd_dump_options {
     uint64_t samples_a_shard;    /* S: shard n holds ids n*S to (n+1)*S-1 */
     struct kd_view_spec augment; /* how views above 0 are drawn */
     uint32_t first_view, views;  /* first_view to first_view + views - 1 */
-    const char *history;         /* the line for people in each shard */
+    bool other_classes;  /* the teacher's are not the labels': rows have none (-1), and
+                            kd/class_map.h brings them together with others' */
+    const char *history; /* the line for people in each shard */
     /* Called with each finished shard's path, in the order of ids; may be NULL. */
     enum kd_status (*finished)(void *context, const char *path);
     void *context;
@@ -52,12 +54,20 @@ struct kd_dump_args {
     struct kd_codec_args codec;
     char *augment; /* NULL: none */
     uint64_t shard_samples, views, seed;
-    bool clean;
+    bool clean, other_classes;
 };
 
 #define KD_DUMP_DEFAULTS                                                               \
     {                                                                                  \
         .temperature = 4, .shard_samples = 8192, .views = 1                            \
+    }
+
+/* The line --other-classes of a table of options of a program that makes caches. */
+#define KD_OTHER_CLASSES_OPTION(variable)                                              \
+    {                                                                                  \
+        .name = "other-classes", .type = KD_OPTION_FLAG, .value = &(variable),         \
+        .help = "the teacher's classes are not those of the labels, which are left "   \
+                "out: for kd-merge --class-map"                                        \
     }
 
 /* Fills in everything but history and finished. KD_EUSAGE. */
@@ -68,22 +78,8 @@ enum kd_status kd_dump_from_args(const struct kd_dump_args *args,
 
 /* Lines of a table of options, for `args` of type struct kd_dump_args. */
 #define KD_DUMP_OPTIONS(args)                                                          \
-    {.name = "temperature",                                                            \
-     .letter = 'T',                                                                    \
-     .type = KD_OPTION_F64,                                                            \
-     .value = &(args).temperature,                                                     \
-     .min = 0.001,                                                                     \
-     .max = 1000000,                                                                   \
-     .metavar = "T",                                                                   \
-     .help = "divide logits by T"},                                                    \
-        KD_CODEC_OPTIONS((args).codec),                                                \
-        {.name = "shard-samples",                                                      \
-         .type = KD_OPTION_U64,                                                        \
-         .value = &(args).shard_samples,                                               \
-         .min = 1,                                                                     \
-         .max = 1099511627776.0,                                                       \
-         .metavar = "N",                                                               \
-         .help = "samples a shard"},                                                   \
+    KD_TEMPERATURE_OPTION((args).temperature, "divide logits by T"),                   \
+        KD_CODEC_OPTIONS((args).codec), KD_SHARD_SAMPLES_OPTION((args).shard_samples), \
         {.name = "augment",                                                            \
          .type = KD_OPTION_STRING,                                                     \
          .value = &(args).augment,                                                     \

@@ -66,6 +66,30 @@ enum kd_status kd_export_run(const struct kd_cache *cache, const char *to,
                              const struct kd_export_options *options) KD_CHECKED;
 
 /*
+ * For PyTorch: a cache as one .safetensors file, whose tensors are the columns of its
+ * shards (kd/shard.h) behind each other and as they are stored, for whoever maps the
+ * file and wants nothing of HDF5, such as pipelines/pytorch_dataset.py:
+ *
+ *     id I64 [N], view I32 [N], label I32 [N]     rows by id, and view within an id
+ *     scaled F16, BF16 or F32 [N,C]               z/T minus the row's maximum: the
+ *                                                 column /logits
+ *     row_max, log_z F32 [N]
+ *
+ * of sparse caches scaled [N,K] with index U8, I16 (over 32,768 classes U16) or I32
+ * [N,K] and log_tail F32 [N], log_z_also and log_tail_also F32 [N,A]; of top-p ones
+ * scaled [M] and index [M], with offset I64 [N+1]: row n has the values offset[n] to
+ * offset[n+1]-1. The file's metadata have `format` "kdcache-torch", `format_version`,
+ * `identity_digest`, and under `identity` the text of a JSON object, the one of
+ * cache.json.
+ */
+
+/* Writes it. KD_EUSAGE for sampled rows, and for views from 2^31 on. KD_EDATA for a
+ * damaged row. KD_EINTERRUPTED if a signal asks to stop. What was not finished leaves
+ * nothing. */
+enum kd_status kd_export_for_torch(const struct kd_cache *cache,
+                                   const char *to) KD_CHECKED;
+
+/*
  * The archive layout: the shards of a cache with the same datasets, but chunked
  * (blocks of whole rows, 256 KiB to 1 MiB), shuffled and deflated, and a root attribute
  * `layout` "archive". Any HDF5 program reads it; the programs of this suite do not,

@@ -58,12 +58,12 @@
 struct kd_import_options {
     const char *from; /* file or directory */
     enum kd_container container;
-    const char *tensor; /* safetensors: its name; NULL: that of the values */
-    const char *ids;    /* npy: file of ids; NULL: none */
-    const char *keys;   /* tinyvit: file of keys; NULL: keys are ids */
-    const char
-        *classes; /* file of class names, a line each, in the order of the values;
-                     must be the dataset's; NULL: that is taken for granted */
+    const char *tensor;  /* safetensors: its name; NULL: that of the values */
+    const char *ids;     /* npy: file of ids; NULL: none */
+    const char *keys;    /* tinyvit: file of keys; NULL: keys are ids */
+    const char *classes; /* file of class names, a line each, in the order of the
+                            values; must be the dataset's, unless other_classes; NULL:
+                            that is taken for granted */
 
     enum kd_values values;
     double temperature;         /* T > 0 */
@@ -74,6 +74,7 @@ struct kd_import_options {
     uint64_t seed;              /* of the views */
     bool clean;                 /* the first view is 0, the clean one; else 1, where
                                    there is an augmentation */
+    bool other_classes;         /* as in struct kd_dump_options */
     uint64_t samples_a_shard;
     /* Called with each finished shard's path, in the order of ids; may be NULL. */
     enum kd_status (*finished)(void *context, const char *path);

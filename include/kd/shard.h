@@ -103,6 +103,20 @@ struct kd_identity {
                            merged parents their own parents */
 };
 
+/* The lines --temperature and --shard-samples of a table of options (kd/options.h) of a
+ * program that makes or reads rows; `text` says what T does there. */
+#define KD_TEMPERATURE_OPTION(variable, text)                                          \
+    {                                                                                  \
+        .name = "temperature", .letter = 'T', .type = KD_OPTION_F64,                   \
+        .value = &(variable), .min = 0.001, .max = 1000000, .metavar = "T",            \
+        .help = text                                                                   \
+    }
+#define KD_SHARD_SAMPLES_OPTION(variable)                                              \
+    {                                                                                  \
+        .name = "shard-samples", .type = KD_OPTION_U64, .value = &(variable),          \
+        .min = 1, .max = 1099511627776.0, .metavar = "N", .help = "samples a shard"    \
+    }
+
 /* Whether every field is in its range: KD_EDATA, "num_classes is 1: must be ...".
  * Writers and readers of shards see to it themselves. */
 enum kd_status kd_identity_check(const struct kd_identity *identity) KD_CHECKED;
@@ -161,6 +175,26 @@ enum kd_status kd_shard_writer_open(const char *path,
 enum kd_status kd_shard_writer_add(struct kd_shard_writer *writer,
                                    const struct kd_rows *rows) KD_CHECKED;
 
+/* Rows that are made while they are written: a compute thread makes a few, encodes them
+ * while they are in its cache, and makes the next. */
+struct kd_row_maker {
+    size_t count;         /* rows in all */
+    size_t few;           /* rows to make at a time, at least 1 */
+    const uint64_t *id;   /* [count] */
+    const uint32_t *view; /* [count] */
+    const int32_t *label; /* [count] `make` sets them */
+    /* Makes rows begin to end-1, at most `few`: *scaled is [end-begin][C], and stays
+     * until the same worker is asked again. Called by several threads at once, each
+     * with a worker less than kd_threads() of its own. */
+    enum kd_status (*make)(void *context, size_t worker, size_t begin, size_t end,
+                           const float **scaled);
+    void *context;
+};
+
+/* As kd_shard_writer_add, of dense rows. */
+enum kd_status kd_shard_writer_make(struct kd_shard_writer *writer,
+                                    const struct kd_row_maker *maker) KD_CHECKED;
+
 /* How far rows that were merged from sparse ones may be from the merge of whole rows,
  * in total variation (kd/merge.h). Attributes `bound_mean` and `bound_max` of shards
  * where it is known. */
@@ -192,6 +226,7 @@ void kd_shard_close(struct kd_shard *shard); /* NULL is fine */
 const struct kd_identity *kd_shard_identity(const struct kd_shard *shard);
 const char *kd_shard_path(const struct kd_shard *shard);
 uint64_t kd_shard_rows(const struct kd_shard *shard);
+uint64_t kd_shard_bytes(const struct kd_shard *shard);        /* of the file */
 const uint64_t *kd_shard_ids(const struct kd_shard *shard);   /* [rows], mapped */
 const uint32_t *kd_shard_views(const struct kd_shard *shard); /* [rows], mapped */
 int32_t kd_shard_label(const struct kd_shard *shard, uint64_t row);
@@ -233,6 +268,20 @@ struct kd_row {
  * called by several threads at once. */
 enum kd_status kd_shard_row(const struct kd_shard *shard, uint64_t at,
                             struct kd_row *row) KD_CHECKED;
+
+/* Rows as a shard would give them back, without one: encoded as the identity says,
+ * rounded, and decoded, bit by bit what kd_shard_row has after kd_shard_writer_add. One
+ * thread's memory, for rows like these. */
+struct kd_recoder;
+enum kd_status kd_recoder_new(const struct kd_identity *identity,
+                              const struct kd_rows *rows,
+                              struct kd_recoder **recoder) KD_CHECKED;
+void kd_recoder_free(struct kd_recoder *recoder); /* NULL is fine */
+
+/* Row `at` of those; what *row points to is the recoder's, until the next. KD_EDATA as
+ * kd_shard_writer_add says. */
+enum kd_status kd_recode_row(struct kd_recoder *recoder, size_t at,
+                             struct kd_row *row) KD_CHECKED;
 
 /* Verifies and decodes rows row .. row+count-1 into values [count][C]: z/T minus the
  * row's maximum, such that exp(values - log_z) are probabilities of sum 1. Of sparse

@@ -91,6 +91,10 @@ async function run({ shape: [rows, ...sample], values }) {
 const greeting = JSON.parse(readLine());
 const [channels, ...natural] = greeting.samples.shape;
 const size = options.size ?? natural;
+if (size.includes(null)) {
+    console.error("the images have different sizes: say which one is wanted, by --size H W");
+    process.exit(64);
+}
 const shape = one("layout") === "nhwc" ? [1, ...size, channels] : [1, channels, ...size];
 const blank = { shape, values: new Float32Array(shape.reduce((a, b) => a * b)) };
 writeAll(Buffer.from(JSON.stringify({

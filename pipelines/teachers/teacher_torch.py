@@ -11,6 +11,7 @@
 torchvision's networks get images as their weights' transforms say, or as ImageNet's usual
 ones do: 256, then the centre of 224 x 224, mean and deviation. A state dict may stand in a
 dictionary under "state_dict" or "model". Checkpoints are pickles, which can run code.
+A network that ends in LogSoftmax or Softmax wants --values logprobs or probs.
 """
 import argparse
 import importlib
@@ -27,6 +28,7 @@ parser = argparse.ArgumentParser(description=__doc__,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("model", metavar="NAME")
 parser.add_argument("--weights", metavar="FILE|NAME")
+parser.add_argument("--values", choices=["logits", "logprobs", "probs"], default="logits")
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 parser.add_argument("--threads", type=int, help="of the processor")
 kdteacher.add_input_options(parser)
@@ -67,16 +69,19 @@ def load():
     if ":" not in args.model:
         return from_torchvision()
     sys.path.insert(0, ".")
-    module, _, name = args.model.partition(":")
-    model = getattr(importlib.import_module(module), name)()
+    module_name, _, name = args.model.partition(":")
+    module = importlib.import_module(module_name)
+    files.append(module.__file__)
+    model = getattr(module, name)()
     if args.weights:
         model.load_state_dict(state_of(args.weights))
     return model, {}
 
 
+names = [name for name in (args.model, args.weights) if name]
+files = [name for name in names if os.path.exists(name)]
 model, defaults = load()
 model.eval().to(args.device)
-files = [path for path in (args.model, args.weights) if path and os.path.exists(path)]
 
 
 @torch.inference_mode()
@@ -87,9 +92,9 @@ def answer(batch):
 wanted = kdteacher.input_of(args, **defaults)
 kdteacher.serve(answer,
                 num_classes=answer(kdteacher.blank(kdteacher.greeting(), wanted)).shape[1],
-                values="logits",
+                values=args.values,
                 name=os.path.basename(args.model),
-                digest=" ".join([args.model, args.weights or "", kdteacher.digest(*files)]),
+                digest=" ".join([*map(os.path.basename, names), kdteacher.digest(*files)]),
                 deterministic=args.device == "cpu",
                 batch=args.batch,
                 input=wanted)

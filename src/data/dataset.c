@@ -160,7 +160,12 @@ enum kd_status kd_dataset_classes_fit(const struct kd_dataset_facts *data,
     status = is_prefix(data, classes, map, &prefix);
     if (status != KD_OK || prefix)
         return status;
-    if (classes != data->num_classes)
+    if (classes < data->num_classes)
+        return kd_fail(KD_EDATA,
+                       "%s: has %u classes, %s has %u: its labels from %u on are none "
+                       "of them",
+                       who, classes, data->name, data->num_classes, classes);
+    if (classes > data->num_classes)
         return kd_fail(KD_EDATA, "%s: has %u classes, %s has %u", who, classes,
                        data->name, data->num_classes);
     return kd_fail(

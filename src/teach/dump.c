@@ -136,7 +136,9 @@ enum kd_status kd_dump_identity(const struct kd_dataset *data,
                          by->name);
     snprintf(identity->bn_mode, sizeof identity->bn_mode, "%s", by->bn_mode);
     KD_TRY(check_options(options, identity->augment));
-    KD_TRY(kd_teacher_fits(teacher, from));
+    KD_TRY(kd_teacher_takes(teacher, from));
+    KD_TRY(kd_teacher_check_classes(from, by->name, by->num_classes,
+                                    &by->class_map_digest, options->other_classes));
     KD_TRY(kd_codec_check(&identity->codec, identity->num_classes));
     KD_TRY(kd_identity_check(identity));
     status = KD_OK;
@@ -174,6 +176,13 @@ static const struct kd_cache_part *find_next(struct run *run)
     return NULL;
 }
 
+/* They are of other classes than the teacher's. */
+static void forget_labels(struct kd_batch *batch)
+{
+    for (size_t i = 0; i < batch->size; i++)
+        batch->label[i] = batch->partner_label[i] = -1;
+}
+
 /* Sample -> view -> teacher. */
 static enum kd_status ask(struct run *run, const struct kd_cache_part *part)
 {
@@ -187,6 +196,8 @@ static enum kd_status ask(struct run *run, const struct kd_cache_part *part)
               left < batch->capacity ? (size_t)left : batch->capacity, batch);
     KD_TRY(kd_batch_fill_as(batch, run->data, &run->options->augment, &by->input,
                             flight->input));
+    if (run->options->other_classes)
+        forget_labels(batch);
     KD_TRY(kd_teacher_submit(run->teacher, flight->input, batch->size, flight->logits));
     run->next.row += batch->size;
     run->asked++;

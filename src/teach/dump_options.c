@@ -27,7 +27,8 @@ enum kd_status kd_dump_from_args(const struct kd_dump_args *args,
     enum kd_status status = KD_EBUG;
 
     *options = (struct kd_dump_options){.temperature = args->temperature,
-                                        .samples_a_shard = args->shard_samples};
+                                        .samples_a_shard = args->shard_samples,
+                                        .other_classes = args->other_classes};
     status = kd_view_parse(augment, args->seed, &options->augment);
     if (status == KD_OK)
         status = kd_view_settle(&options->augment, kd_dataset_facts(data));
@@ -51,12 +52,14 @@ char *kd_dump_history(const struct kd_teacher *teacher,
     kd_view_text(&options->augment, augment);
     if (codec != NULL)
         text = kd_format("kd-dump %s: --teacher %s --temperature %s %s "
-                         "--shard-samples %llu --views %llu --augment %s --seed %llu%s",
+                         "--shard-samples %llu --views %llu --augment %s --seed "
+                         "%llu%s%s",
                          kd_version(), kd_teacher_facts(teacher)->name, temperature,
                          codec, (unsigned long long)options->samples_a_shard,
                          (unsigned long long)options->views - (clean ? 1 : 0), augment,
                          (unsigned long long)options->augment.seed,
-                         clean ? " --clean" : "");
+                         clean ? " --clean" : "",
+                         options->other_classes ? " --other-classes" : "");
     free(codec);
     return text;
 }

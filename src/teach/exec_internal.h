@@ -2,7 +2,8 @@
 /*
  * Child processes as teachers, in three layers: a process with three pipes
  * (exec_process.c), what is said through them (exec_protocol.c), and a thread that
- * keeps them all busy (exec_pump.c). teacher_exec.c puts them together.
+ * keeps them all busy (exec.c and what exec_pump_internal.h lists). teacher_exec.c puts
+ * them together.
  */
 #ifndef KD_TEACH_EXEC_INTERNAL_H
 #define KD_TEACH_EXEC_INTERNAL_H

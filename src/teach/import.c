@@ -130,8 +130,9 @@ static enum kd_status choose_classes(struct run *run)
         of->class_map_digest = data->class_map_digest;
     else
         KD_TRY(kd_class_map_digest(NULL, source->classes, &of->class_map_digest));
-    KD_TRY(kd_dataset_classes_fit(data, source->name, source->classes,
-                                  &of->class_map_digest));
+    KD_TRY(kd_teacher_check_classes(data, source->name, source->classes,
+                                    &of->class_map_digest,
+                                    run->options->other_classes));
     if (source->kept > source->classes)
         return kd_fail(KD_EDATA, "%s: has %zu classes a row, the dataset has %u",
                        source->name, source->kept, (unsigned)source->classes);
@@ -265,7 +266,8 @@ static enum kd_status take_row(struct run *run, size_t i, double *values)
 
     run->id[i] = run->index.first_id + slot / run->index.views;
     run->view[i] = run->index.first_view + (uint32_t)(slot % run->index.views);
-    run->label[i] = kd_dataset_label(run->data, run->id[i]);
+    run->label[i] =
+        run->options->other_classes ? -1 : kd_dataset_label(run->data, run->id[i]);
     status = source->read(source, place, values, index);
     if (status == KD_OK)
         status = kd_import_convert(&run->rule, values, index, run->width,

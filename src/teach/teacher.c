@@ -130,11 +130,10 @@ const struct kd_teacher_facts *kd_teacher_facts(const struct kd_teacher *teacher
     return &teacher->facts;
 }
 
-enum kd_status kd_teacher_fits(const struct kd_teacher *teacher,
-                               const struct kd_dataset_facts *data)
+enum kd_status kd_teacher_takes(const struct kd_teacher *teacher,
+                                const struct kd_dataset_facts *data)
 {
-    const struct kd_teacher_facts *facts = &teacher->facts;
-    const struct kd_shape a = facts->shape, b = data->shape;
+    const struct kd_shape a = teacher->facts.shape, b = data->shape;
 
     if (a.channels != b.channels || a.height != b.height || a.width != b.width)
         return kd_fail(
@@ -143,8 +142,44 @@ enum kd_status kd_teacher_fits(const struct kd_teacher *teacher,
             "those of %s are %zu x %zu x %zu",
             teacher->name, a.channels, a.height, a.width, data->name, b.channels,
             b.height, b.width);
+    return KD_OK;
+}
+
+enum kd_status kd_teacher_fits(const struct kd_teacher *teacher,
+                               const struct kd_dataset_facts *data)
+{
+    const struct kd_teacher_facts *facts = &teacher->facts;
+    const enum kd_status status = kd_teacher_takes(teacher, data);
+
+    if (status != KD_OK)
+        return status;
     return kd_dataset_classes_fit(data, teacher->name, facts->num_classes,
                                   &facts->class_map_digest);
+}
+
+/* Rows that claim the dataset's class map would be merged as they are, so who says that
+ * they have another one must not claim it. */
+enum kd_status kd_teacher_check_classes(const struct kd_dataset_facts *data,
+                                        const char *who, uint32_t classes,
+                                        const struct kd_digest *map, bool other)
+{
+    enum kd_status status = KD_OK;
+
+    if (other && data->num_classes > 0 && kd_digest_equal(map, &data->class_map_digest))
+        return kd_fail(KD_EUSAGE,
+                       "--other-classes: %s has those of %s, as far as is known: leave "
+                       "it out, or give the names of its classes",
+                       who, data->name);
+    if (other)
+        return KD_OK;
+    status = kd_dataset_classes_fit(data, who, classes, map);
+    if (status == KD_EDATA)
+        status =
+            kd_fail(KD_EDATA,
+                    "%s; kd-dump and kd-import --other-classes cache such rows without "
+                    "labels, for kd-merge --class-map",
+                    kd_error());
+    return status;
 }
 
 enum kd_status kd_teacher_submit(struct kd_teacher *teacher, const void *input,

@@ -53,15 +53,19 @@ static size_t choose_batch(struct kd_shape shape)
     return batch;
 }
 
-/* The program of a command: "python3" of "/usr/bin/python3 teacher.py". */
+/* The program of a command: "python3" of "exec /usr/bin/python3 teacher.py". */
 static char *name_of(const char *command)
 {
-    char *name = kd_copy_string(command);
-    char *base = NULL;
+    static const char blanks[] = " \t\n";
+    char *name = NULL, *base = NULL;
 
+    command += strspn(command, blanks);
+    if (strncmp(command, "exec ", 5) == 0)
+        command += 5 + strspn(command + 5, blanks);
+    name = kd_copy_string(command);
     if (name == NULL)
         return NULL;
-    name[strcspn(name, " \t\n")] = '\0';
+    name[strcspn(name, blanks)] = '\0';
     base = kd_copy_string(kd_path_base(name));
     free(name);
     return base;

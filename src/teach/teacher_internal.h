@@ -33,6 +33,18 @@ struct kd_teacher_calls {
 
 extern const struct kd_teacher_calls kd_teacher_model, kd_teacher_exec;
 
+/* Whether it can read these samples, whatever their labels mean: KD_EDATA naming both
+ * shapes. */
+enum kd_status kd_teacher_takes(const struct kd_teacher *teacher,
+                                const struct kd_dataset_facts *data) KD_CHECKED;
+
+/* What is wrong with --other-classes, or the lack of it, where a dataset's labels and
+ * somebody's (`who`) rows meet; KD_OK if nothing is. As kd_dataset_classes_fit. */
+enum kd_status kd_teacher_check_classes(const struct kd_dataset_facts *data,
+                                        const char *who, uint32_t classes,
+                                        const struct kd_digest *map,
+                                        bool other) KD_CHECKED;
+
 /* A teacher's name as an identity can hold it. A file may be called anything, an
  * attribute may not; the digest tells teachers apart, so the name may be cut. */
 void kd_teacher_copy_name(char *to, size_t size, const char *name);

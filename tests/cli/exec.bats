@@ -214,6 +214,19 @@ PY
     rows_are module 1e-5 'np.load("due.npy")'
     expect 0 dump_exec "$torch script.pt" --data "$small" --dtype f32 -o script
     rows_are script 1e-5 'np.load("due.npy")'
+    # Other code is another teacher. This one ends in probabilities.
+    cat >>net.py <<'PY'
+def soft():
+    return torch.nn.Sequential(make(), torch.nn.Softmax(1))
+PY
+    fails_like 65 module/shard-000000.h5 "teacher_digest" -- \
+        dump --teacher "exec:$torch net:make --weights net.pt --batch 16" --data "$small" \
+        --dtype f32 -o module
+    /usr/bin/python3 -B -c 'import torch
+torch.save({"0." + k: v for k, v in torch.load("net.pt")["state_dict"].items()}, "soft.pt")'
+    expect 0 dump_exec "$torch net:soft --weights soft.pt --values probs" --data "$small" \
+        --dtype f32 -o soft
+    rows_are soft 1e-5 'np.load("due.npy")'
 }
 
 @test "PyTorch: a network of torchvision on images" {
@@ -269,7 +282,7 @@ install_onnx() {
 }
 
 @test "ONNX on ONNX Runtime, by Node" {
-    needs numpy,h5py
+    needs numpy,h5py,PIL
     install_onnx
     # linear.logits as a model: Sub, Flatten, MatMul. Protocol buffers, by hand.
     /usr/bin/python3 -B - <<'PY'
@@ -309,6 +322,9 @@ PY
     rows_are fixed 1e-4 'linear.logits(x)'
     expect 74 dump_exec "exec node $onnx/teacher_onnx.mjs linear.onnx --bach 3" --data "$small" -o x
     grep -qF "exit code 64; its last words: '--bach is not known'" "$stderr"
+    draw_photos
+    expect 74 dump_exec "exec node $onnx/teacher_onnx.mjs linear.onnx" --data folder:photos -o x
+    grep -qF "say which one is wanted, by --size H W" "$stderr"
 }
 
 @test "native, exec and imported caches are merged" {
@@ -332,6 +348,56 @@ kdteacher.serve(lambda b: np.zeros((len(b), 36)), num_classes=36, values="logits
 PY
     fails_like 65 "its classes" "not in the same order" -- \
         dump --teacher "exec:$python named.py $teachers" -o x
+}
+
+@test "a teacher of other classes: refused before it runs, or cached for a class map" {
+    needs numpy,h5py
+    cat >few.py <<'PY'
+import numpy as np, sys
+sys.path.insert(0, sys.argv[1])
+import kdteacher
+kdteacher.greeting()
+def answer(batch):
+    print("a batch", file=sys.stderr)
+    return np.tile([2.0, 1.0, 0.0], (len(batch), 1))
+kdteacher.serve(answer, num_classes=3, values="logits", name="few", digest="1")
+PY
+    /usr/bin/python3 - <<'PY'
+import h5py, numpy as np
+with h5py.File("train.h5") as f:
+    np.save("x.npy", f["x"][:]), np.save("y3.npy", f["y"][:] % 3), np.save("y36.npy", f["y"][:])
+np.save("z3.npy", np.zeros((300, 3), "f4"))
+PY
+    local numbered=(--data "npy:x.npy,y36.npy") few="exec:$python few.py $teachers"
+    fails_like 65 "few: has 3 classes" "has 36" "labels from 3 on" --other-classes -- \
+        dump --teacher "$few" "${numbered[@]}" -o x
+    train --data npy:x.npy,y3.npy -o three
+    fails_like 65 "model.h5: has 3 classes" "labels from 3 on" --other-classes -- \
+        dump --teacher model:three/model.h5 "${numbered[@]}" -o x
+    fails_like 65 "z3.npy: has 3 classes" "labels from 3 on" --other-classes -- \
+        kd-import -q --from z3.npy --values logits -T 4 "${numbered[@]}" -o x
+    fails_like 64 "has those of" "names of its classes" -- \
+        dump --teacher model:a/model.h5 --other-classes -o x
+    [ ! -e x ]
+    # Such rows have no labels; merged with those of a teacher that knows all classes they
+    # get its labels, and a student learns from them.
+    expect 0 dump --teacher "$few" "${numbered[@]}" --other-classes -o few
+    expect 0 dump --teacher model:three/model.h5 "${numbered[@]}" --other-classes -o native
+    expect 0 kd-import -q --from z3.npy --values logits -T 4 --shard-samples 128 \
+        "${numbered[@]}" --other-classes -o imported
+    train "${numbered[@]}" -o all
+    dump --teacher model:all/model.h5 "${numbered[@]}" -o whole
+    printf '%s\n' teacher,class,to 2,0,5 2,1,6 2,2,7 3,0,5 3,1,6 3,2,7 4,0,5 4,1,6 4,2,7 >map.csv
+    expect 0 kd-merge -q --class-map map.csv -o both whole few native imported
+    /usr/bin/python3 - <<'PY'
+import glob, h5py, numpy as np
+def labels(cache):
+    return np.concatenate([h5py.File(p)["label"][:] for p in sorted(glob.glob(cache + "/*.h5"))])
+for cache in "few", "native", "imported":
+    assert len(labels(cache)) == 300 and (labels(cache) == -1).all(), cache
+assert (labels("both") == np.load("y36.npy")).all()
+PY
+    expect 0 train "${numbered[@]}" --labels both -o student
 }
 
 @test "what a child says on stderr is shown, and quoted when it fails" {

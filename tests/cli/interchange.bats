@@ -207,7 +207,7 @@ PY
     fails_like 64 "-o" -- import --from z.csv --values logits -T 4
     fails_like 64 train.h5 "--format" -- import --from train.h5 --values logits -T 4 -o x
     fails_like 66 none.npy -- import --from none.npy --values logits -T 4 -o x
-    fails_like 64 "--format or --layout" -- kd-export exact -o x
+    fails_like 64 "--format, --for or --layout" -- kd-export exact -o x
     fails_like 64 "-o" -- kd-export exact --format npy
     fails_like 64 "--values: not with --layout" -- \
         kd-export exact --layout archive --values probs -o x
@@ -336,4 +336,86 @@ PY
         complain "the loss does not fall"
     expect 1 python "$root/pipelines/pytorch_dataset.py" --cache views --data train.h5
     stderr_is "pytorch_dataset.py: views: has no clean view: dump it with --clean"
+}
+
+@test "kd-export --for torch: the cache's very bits in one file, and the Dataset reads it" {
+    needs numpy,h5py
+    dump --teacher model:a/model.h5 --encoding top-p --mass 0.9 --k 20 -o most >/dev/null
+    dump --teacher model:a/model.h5 --dtype bf16 -o brain >/dev/null
+    for cache in exact cache-a views brain top most merged; do
+        expect 0 kd-export "$cache" --for torch -o "$cache.safetensors"
+        stdout_is "$cache.safetensors"
+        expect 0 kd-export "$cache" --for torch --threads 2 -o again.safetensors
+        cmp "$cache.safetensors" again.safetensors
+    done
+    python <<'PY'
+import glob, h5py, numpy as np, pickle
+from pytorch_dataset import CacheError, Export, SoftLabelDataset, SoftLabels
+def bits(dataset):
+    raw = np.empty(dataset.id.get_storage_size(), "u1")
+    with open(dataset.file.filename, "rb") as file:
+        file.seek(dataset.id.get_offset())
+        file.readinto(raw)
+    return raw
+for cache in "exact cache-a views brain top most merged".split():
+    export, due = Export(cache + ".safetensors"), {}
+    for path in sorted(glob.glob(cache + "/shard-*.h5")):
+        with h5py.File(path, "r") as f:
+            for name in f:
+                due.setdefault(name, []).append(bits(f[name]))
+    del due["check"]
+    if "offset" in due:
+        ends = [part.view("u8")[1:] for part in due["offset"]]
+        starts = np.cumsum([0] + [e[-1] for e in ends[:-1]])
+        due["offset"] = [np.zeros(8, "u1")] + [
+            (e + s.astype("u8")).view("u1") for e, s in zip(ends, starts)]
+    due["scaled"] = due.pop("logits")
+    assert set(export.columns) == set(due), (cache, set(export.columns))
+    for name, parts in due.items():
+        got = export.columns[name]
+        assert (np.frombuffer(got.tobytes(), "u1") == np.concatenate(parts)).all(), (cache, name)
+        assert got.dtype.kind in "fi" or got.dtype.str in ("|u1", "<u2"), (name, got.dtype)
+    for tail in "spread", "renorm":
+        a, b = SoftLabels(cache, tail), SoftLabels(cache + ".safetensors", tail)
+        b = pickle.loads(pickle.dumps(b))
+        assert a.identity == b.identity and len(a) == len(b) > 0
+        keys = list(a.keys())
+        assert keys == list(b.keys())
+        for key in keys[::7]:
+            assert (a.row(*key) == b.row(*key)).all() and a.label(*key) == b.label(*key)
+    assert SoftLabelDataset(b)[3][:2] == keys[3]
+try:
+    SoftLabels("a/model.h5")
+    raise AssertionError
+except CacheError as error:
+    assert "not written by kd-export --for torch" in str(error)
+PY
+    python -c 'import sys
+sys.modules["h5py"] = None
+import pytorch_dataset as p
+assert abs(p.SoftLabels("exact.safetensors").row(299).sum() - 1) < 1e-5
+try:
+    p.SoftLabels("exact").row(299)
+    raise AssertionError
+except p.CacheError as error:
+    assert "kd-export --for torch" in str(error)'
+    # Its rows are not logits to be imported.
+    fails_like 65 exact.safetensors "'logits'" -- \
+        import --from exact.safetensors --values logits -T 4 -o x
+    dump --teacher model:a/model.h5 --encoding sampled --k 20 -o sampled >/dev/null
+    fails_like 64 sampled "sampled rows" "--format" -- kd-export sampled --for torch -o x
+    fails_like 64 "--values: not with --for" -- kd-export exact --for torch --values probs -o x
+    fails_like 64 "--for and --layout" -- kd-export exact --for torch --layout archive -o x
+    printf '\125' | dd of=exact/shard-000001.h5 bs=1 seek=20000 conv=notrunc status=none
+    fails_like 65 exact/shard-000001.h5 -- kd-export exact --for torch -o x
+    [ ! -e x ] && [ ! -e x.part ]
+}
+
+@test "a student in PyTorch learns the same from the cache and from its export" {
+    needs torch,numpy,h5py
+    kd-export exact --for torch -o exact.safetensors >/dev/null
+    python "$root/pipelines/pytorch_dataset.py" --cache exact --data train.h5 --epochs 1 >due
+    expect 0 python "$root/pipelines/pytorch_dataset.py" --cache exact.safetensors \
+        --data train.h5 --epochs 1
+    cmp due "$stdout"
 }

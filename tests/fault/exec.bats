@@ -3,7 +3,7 @@
 # Children that are teachers, and misbehave: whatever they do and whenever, kd-dump says
 # so and ends, leaves no process behind, and stores no row that is not right.
 #
-# KD_FAULT_RUNS: how many (40). KD_TEST_SEED: which moments (1).
+# KD_TEST_RUNS: how many (40). KD_TEST_SEED: which moments (1).
 
 load ../cli/helpers
 
@@ -15,7 +15,7 @@ setup() {
 
 @test "a child that misbehaves in any way, at any moment" {
     PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 "$root/tests/fault/exec_storm.py" \
-        "${KD_FAULT_RUNS:-40}" "${KD_TEST_SEED:-1}" >storm.txt
+        "${KD_TEST_RUNS:-40}" "${KD_TEST_SEED:-1}" >storm.txt
     cat storm.txt >&3
 }
 

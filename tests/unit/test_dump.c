@@ -474,6 +474,31 @@ static void samples_that_do_not_fit_are_refused_before_anything_is_made(void **s
     assert_int_not_equal(access(fixture_path("seven"), F_OK), 0);
 }
 
+/* A teacher that has the labels' classes cannot have others. */
+static void rows_of_other_classes_have_no_labels(void **state)
+{
+    struct kd_dump_options options = plain_options();
+    const char *seven = fixture_model("seven.h5", small, 7, 1);
+    struct kd_cache *cache = NULL;
+
+    (void)state;
+    options.other_classes = true;
+    assert_dumps(seven, images(""), "other", &options);
+    assert_int_equal(kd_cache_open(fixture_path("other"), &cache), KD_OK);
+    assert_true(kd_cache_rows(cache) > 0);
+    assert_int_equal(kd_cache_identity(cache)->num_classes, 7);
+    for (size_t s = 0; s < kd_cache_num_shards(cache); s++) {
+        const struct kd_shard *shard = kd_cache_shard(cache, s);
+
+        for (uint64_t row = 0; row < kd_shard_rows(shard); row++)
+            assert_int_equal(kd_shard_label(shard, row), -1);
+    }
+    kd_cache_close(cache);
+    assert_refused(fixture_model("same.h5", small, FIXTURE_CLASSES, 1), images(""),
+                   "same", &options, KD_EUSAGE,
+                   "--other-classes: same.h5 has those of");
+}
+
 static void logits_that_are_not_finite_are_refused_by_sample_and_class(void **state)
 {
     struct kd_network *network = fixture_build(small, FIXTURE_CLASSES, 1, 1);
@@ -586,6 +611,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_shard_with_a_hole_is_refused),
         cmocka_unit_test(options_that_make_no_sense_are_refused),
         cmocka_unit_test(samples_that_do_not_fit_are_refused_before_anything_is_made),
+        cmocka_unit_test(rows_of_other_classes_have_no_labels),
         cmocka_unit_test(logits_that_are_not_finite_are_refused_by_sample_and_class),
         cmocka_unit_test(an_interrupted_dump_is_gone_on_with),
     };

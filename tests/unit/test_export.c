@@ -408,6 +408,10 @@ static void a_damaged_row_ends_the_export(void **state)
     assert_says("shard-000001.h5: row 5 (sample 10, view 1): damaged");
     assert_int_not_equal(access(fixture_path("hurt.csv"), F_OK), 0);
     assert_int_not_equal(access(fixture_path("hurt.csv.part"), F_OK), 0);
+    assert_int_equal(kd_export_for_torch(cache, fixture_path("hurt.safetensors")),
+                     KD_EDATA);
+    assert_says("shard-000001.h5: row 5 (sample 10, view 1): damaged");
+    assert_int_not_equal(access(fixture_path("hurt.safetensors"), F_OK), 0);
     kd_cache_close(cache);
     assert_int_equal(
         kd_archive_pack(fixture_path("hurt"), fixture_path("hurt-packed"), NULL, NULL),
@@ -427,6 +431,118 @@ static void exports_of_two_kinds_are_not_mixed(void **state)
                      KD_ECREATE);
     assert_says("two/probs.npy: is there from another export");
     assert_int_not_equal(access(fixture_path("two/logits.npy"), F_OK), 0);
+}
+
+/* -- for PyTorch ------------------------------------------------------------ */
+
+/* A tensor's elements, which the writer has aligned. */
+static const void *tensor(const struct kd_safetensors *file, const char *name,
+                          enum kd_type type, uint64_t count)
+{
+    const struct kd_safetensor *found = kd_safetensors_find(file, name);
+
+    assert_non_null(found);
+    assert_int_equal(found->info.type, type);
+    assert_int_equal(found->info.count, count);
+    return found->data;
+}
+
+/* Every row of the file is the cache's, in order, float32 for float32; `index_type` is
+ * KD_F32 where there is no index. */
+static void assert_columns(const struct kd_cache *cache, const char *name,
+                           enum kd_type index_type)
+{
+    struct kd_safetensors *file = NULL;
+    const uint64_t rows = kd_cache_rows(cache);
+    const size_t kept = kd_cache_kept(cache);
+    const bool sparse = index_type != KD_F32;
+    struct kd_row row = {.values = malloc(kept * sizeof(float)),
+                         .index = malloc(kept * sizeof(uint32_t))};
+    uint64_t values = 0, at = 0, first = 0;
+
+    assert_int_equal(kd_export_for_torch(cache, fixture_path(name)), KD_OK);
+    assert_int_equal(kd_safetensors_open(fixture_path(name), &file), KD_OK);
+    for (size_t s = 0; s < kd_cache_num_shards(cache); s++)
+        values += kd_shard_values(kd_cache_shard(cache, s));
+    const int64_t *id = tensor(file, "id", KD_I64, rows);
+    const int32_t *view = tensor(file, "view", KD_I32, rows);
+    const int32_t *label = tensor(file, "label", KD_I32, rows);
+    const float *row_max = tensor(file, "row_max", KD_F32, rows);
+    const float *log_z = tensor(file, "log_z", KD_F32, rows);
+    const float *scaled = tensor(file, "scaled", KD_F32, values);
+    const float *log_tail = sparse ? tensor(file, "log_tail", KD_F32, rows) : NULL;
+    const char *index = sparse ? tensor(file, "index", index_type, values) : NULL;
+    const bool ragged = kd_safetensors_find(file, "offset") != NULL;
+    const int64_t *offset =
+        ragged ? tensor(file, "offset", KD_I64, rows + 1) : (const int64_t *)NULL;
+
+    assert_int_equal(ragged, kd_codec_is_ragged(&kd_cache_identity(cache)->codec));
+    for (size_t s = 0; s < kd_cache_num_shards(cache); s++) {
+        const struct kd_shard *shard = kd_cache_shard(cache, s);
+
+        for (uint64_t r = 0; r < kd_shard_rows(shard); r++, at++) {
+            assert_int_equal(kd_shard_row(shard, r, &row), KD_OK);
+            assert_true(id[at] == (int64_t)row.id && view[at] == (int32_t)row.view);
+            assert_true(label[at] == row.label && row_max[at] == row.row_max &&
+                        log_z[at] == row.log_z);
+            assert_true(!ragged || offset[at] == (int64_t)first);
+            assert_memory_equal(scaled + first, row.values, row.size * sizeof(float));
+            for (size_t i = 0; i < row.size && sparse; i++) {
+                uint32_t class = 0; /* little-endian, as the file is */
+
+                memcpy(&class, index + (first + i) * kd_type_size(index_type),
+                       kd_type_size(index_type));
+                assert_int_equal(class, row.index[i]);
+            }
+            assert_true(!sparse || log_tail[at] == row.log_tail);
+            first += row.size;
+        }
+    }
+    assert_int_equal(at, rows);
+    assert_true(!ragged || offset[rows] == (int64_t)values);
+    assert_string_equal(kd_safetensors_metadata(file, "format"), "kdcache-torch");
+    assert_non_null(strstr(kd_safetensors_metadata(file, "identity"), "\"dtype\""));
+    kd_safetensors_close(file);
+    free(row.values);
+    free(row.index);
+}
+
+static void columns_for_torch_are_those_of_the_shards(void **state)
+{
+    struct kd_identity of = fixture_identity(300, 5, 1, KD_F32);
+    struct kd_cache *cache = NULL;
+
+    (void)state;
+    assert_columns(dense, "dense.safetensors", KD_F32);
+    cache = open_sparse("torch-k", KD_TOP_K, "1,8");
+    assert_columns(cache, "k.safetensors", KD_U8);
+    kd_cache_close(cache);
+    cache = open_sparse("torch-p", KD_TOP_P, "");
+    assert_columns(cache, "p.safetensors", KD_U8);
+    kd_cache_close(cache);
+    of.codec = (struct kd_codec){.encoding = KD_TOP_K, .dtype = KD_F32, .k = 7};
+    fixture_cache(fixture_path("torch-wide"), &of, 1, 2);
+    assert_int_equal(kd_cache_open(fixture_path("torch-wide"), &cache), KD_OK);
+    assert_columns(cache, "wide.safetensors", KD_I16);
+    kd_cache_close(cache);
+}
+
+static void what_torch_has_no_rule_for_is_refused(void **state)
+{
+    struct kd_cache *cache = open_sparse("torch-drawn", KD_SAMPLED, "");
+    struct kd_identity of = fixture_identity(C, 3, 1, KD_F32);
+
+    (void)state;
+    assert_int_equal(kd_export_for_torch(cache, fixture_path("refused")), KD_EUSAGE);
+    assert_says("torch-drawn: sampled rows");
+    kd_cache_close(cache);
+    of.first_view = (uint32_t)INT32_MAX + 1;
+    fixture_cache(fixture_path("torch-late"), &of, 1, 8);
+    assert_int_equal(kd_cache_open(fixture_path("torch-late"), &cache), KD_OK);
+    assert_int_equal(kd_export_for_torch(cache, fixture_path("refused")), KD_EUSAGE);
+    assert_says("torch-late: its views, up to 2147483648");
+    kd_cache_close(cache);
+    assert_int_not_equal(access(fixture_path("refused"), F_OK), 0);
 }
 
 /* -- archives --------------------------------------------------------------- */
@@ -700,6 +816,8 @@ int main(void)
         cmocka_unit_test(what_a_cache_cannot_give_is_refused),
         cmocka_unit_test(a_damaged_row_ends_the_export),
         cmocka_unit_test(exports_of_two_kinds_are_not_mixed),
+        cmocka_unit_test(columns_for_torch_are_those_of_the_shards),
+        cmocka_unit_test(what_torch_has_no_rule_for_is_refused),
         cmocka_unit_test(what_is_unpacked_is_what_was_packed),
         cmocka_unit_test(chunks_are_of_whole_rows),
         cmocka_unit_test(a_shard_takes_several_batches),

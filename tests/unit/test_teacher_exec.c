@@ -4,6 +4,7 @@
 #include "kd/teacher.h"
 
 #include "data_fixture.h"
+#include "kd/file.h"
 #include "kd/half.h"
 #include "kd/npy.h"
 #include "kd/thread.h"
@@ -187,7 +188,7 @@ static void a_child_is_told_what_samples_are(void **state)
     assert_string_equal(heard,
                         "{\"kd_teacher\":1,\"samples\":{\"dtype\":\"uint8\",\"shape\":"
                         "[3,6,5]},\"num_classes\":5,\"batch\":256}");
-    assert_string_equal(facts->name, "exec");
+    assert_string_equal(facts->name, kd_path_base(self));
     assert_int_equal(facts->num_classes, 5);
     assert_int_equal(facts->batch, 256);
     assert_int_equal(facts->in_flight, 2);
