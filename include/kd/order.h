@@ -9,8 +9,10 @@
 #ifndef KD_ORDER_H
 #define KD_ORDER_H
 
+#include "kd/dataset.h"
 #include "kd/recipe.h"
 #include "kd/status.h"
+#include "kd/view.h"
 
 #include <stdint.h>
 
@@ -34,6 +36,14 @@ struct kd_order {
 enum kd_status kd_order_init(struct kd_order *order, const struct kd_recipe *recipe,
                              uint64_t first_id, uint64_t samples) KD_CHECKED;
 void kd_order_clear(struct kd_order *order);
+
+/* Settles views (kd/view.h) of the data that the order is of: what is held out must not
+ * be seen in mixtures either. Where the rest is in one piece, that is what partners are
+ * taken from, unless the views say whence; KD_EUSAGE where what is held out might be.
+ */
+enum kd_status kd_order_settle_views(const struct kd_order *order,
+                                     const struct kd_dataset_facts *data,
+                                     struct kd_view_spec *views) KD_CHECKED;
 
 /* Draws the order of an epoch (from 1) into order->at. */
 void kd_order_draw(struct kd_order *order, uint64_t epoch);

@@ -6,11 +6,18 @@
  *
  *     recipe.txt      every value that decides the result, as it was resolved
  *     metrics.jsonl   one line an epoch; the same run gives the same bytes
+ *     events.out.tfevents.kd   the same numbers for TensorBoard, unless the recipe says
+ *                     no; where it has a time of day, this has the epoch
  *     run.jsonl       the run's diary: starts, interruptions, seconds an epoch
  *     checkpoint.h5   everything that is needed to go on, after each epoch, under a
  *                     checksum
  *     best.h5         the network after the best epoch so far, by the samples held out,
  *                     or by the test set if the recipe says so; where there are any
+ *     stage-1.h5      the same of a stage, where the next one begins from its best
+ *     epoch-010.h5    the network after that epoch, if the recipe keeps it; where an
+ *                     average of the weights is made, it is the average in all of these
+ *     monitor.h5      what the teacher saw of each sample, if the recipe is monitored
+ *                     (kd/monitor.h), when the last epoch is done
  *     model.h5        the network, when the last epoch is done (kd/model.h)
  *
  * A run that was interrupted, in whatever way, goes on from its checkpoint and ends
@@ -33,6 +40,7 @@
 #include "kd/recipe.h"
 #include "kd/status.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 /* Trains in `directory`, which is made, or goes on there; *model is the path of the
@@ -43,7 +51,8 @@ enum kd_status kd_train(const struct kd_recipe *recipe, const char *directory,
                         char **model) KD_CHECKED;
 
 /* Writes what a run would be, without beginning one: the network layer by layer, and
- * the time of an epoch, from a few steps that are thrown away. */
-enum kd_status kd_train_rehearse(const struct kd_recipe *recipe, FILE *to) KD_CHECKED;
+ * the time of an epoch, from a few steps that are thrown away. A table, or as JSON. */
+enum kd_status kd_train_rehearse(const struct kd_recipe *recipe, bool json,
+                                 FILE *to) KD_CHECKED;
 
 #endif

@@ -23,8 +23,8 @@ enum kd_status kd_average_init(struct kd_run *run)
     for (size_t i = 0; i < count; i++) {
         const struct kd_parameter *p = kd_graph_parameter(graph, i);
         KD_TRY(KD_NEW(run->average[i], p->size));
-        memcpy(run->average[i], p->value, p->size * sizeof *p->value);
     }
+    kd_average_restart(run);
     status = KD_OK;
 out:
     return status;
@@ -37,6 +37,15 @@ void kd_average_clear(struct kd_run *run)
         free(run->average[i]);
     free(run->average);
     run->average = NULL;
+}
+
+void kd_average_restart(struct kd_run *run)
+{
+    for (size_t i = 0;
+         run->average != NULL && i < kd_graph_num_parameters(run->net->graph); i++) {
+        const struct kd_parameter *p = kd_graph_parameter(run->net->graph, i);
+        memcpy(run->average[i], p->value, p->size * sizeof *p->value);
+    }
 }
 
 void kd_average_step(struct kd_run *run)

@@ -6,6 +6,7 @@
 #include "kd/h5.h"
 #include "kd/hash.h"
 #include "kd/memory.h"
+#include "kd/state.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,57 +16,22 @@
 #define FORMAT  "kdcache-checkpoint"
 #define VERSION 2
 
+/* Whether the best epoch of each stage counts, not that of the run alone. */
+static bool any_from_best(const struct kd_recipe *r)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < r->num_stages; i++)
+        any |= r->stages[i].from_best;
+    return any;
+}
+
 static char *path_of(const struct kd_run *run)
 {
     return kd_path_join(run->directory, "checkpoint.h5");
 }
 
-static enum kd_status check_finite(const struct kd_h5 *file, const char *name,
-                                   const float *values, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (!isfinite(values[i]))
-            return kd_fail(KD_EDATA, "%s: %s: element %zu is not a finite number",
-                           kd_h5_path(file), name, i);
-    return KD_OK;
-}
-
 /* -- values beside the weights ------------------------------------------------ */
-
-/* Values of one parameter, in its layout, to the file or from it. */
-static enum kd_status move_values(const struct kd_run *run, struct kd_h5 *file,
-                                  const char *group, size_t index, float *values,
-                                  bool save)
-{
-    enum kd_status status = KD_EBUG;
-    const struct kd_parameter *p = kd_graph_parameter(run->net->graph, index);
-    char *name = kd_format("%s/%s", group, p->name);
-    const uint64_t shape[1] = {p->count};
-    struct kd_array_info info;
-    float *plain = NULL;
-
-    KD_TRY(name != NULL ? KD_OK : KD_EMEMORY);
-    KD_TRY(KD_NEW(plain, p->count));
-    if (save) {
-        kd_parameter_get(p, values, plain);
-        KD_TRY(kd_h5_write(file, name, KD_F32, 1, shape, plain, NULL));
-    } else {
-        KD_TRY(kd_h5_info(file, name, &info));
-        if (info.type != KD_F32 || info.count != p->count) {
-            status = kd_fail(KD_EDATA, "%s: %s: not of this network", kd_h5_path(file),
-                             name);
-            goto out;
-        }
-        KD_TRY(kd_h5_read(file, name, &info, plain));
-        KD_TRY(check_finite(file, name, plain, p->count));
-        kd_parameter_set(p, plain, values);
-    }
-    status = KD_OK;
-out:
-    free(name);
-    free(plain);
-    return status;
-}
 
 /* The optimiser's moments of one parameter. */
 static enum kd_status move_moments(const struct kd_run *run, struct kd_h5 *file,
@@ -77,7 +43,9 @@ static enum kd_status move_moments(const struct kd_run *run, struct kd_h5 *file,
         float *moment = kd_optimizer_moment(run->optimizer, index, m);
         enum kd_status status = KD_OK;
         if (moment != NULL)
-            status = move_values(run, file, groups[m], index, moment, save);
+            status =
+                kd_state_move(file, groups[m],
+                              kd_graph_parameter(run->net->graph, index), moment, save);
         if (status != KD_OK)
             return status;
     }
@@ -92,7 +60,9 @@ static enum kd_status move_all_values(const struct kd_run *run, struct kd_h5 *fi
     for (size_t i = 0; i < kd_graph_num_parameters(run->net->graph); i++) {
         KD_TRY(move_moments(run, file, i, save));
         if (run->average != NULL)
-            KD_TRY(move_values(run, file, "average", i, run->average[i], save));
+            KD_TRY(kd_state_move(file, "average",
+                                 kd_graph_parameter(run->net->graph, i),
+                                 run->average[i], save));
     }
     status = KD_OK;
 out:
@@ -106,22 +76,43 @@ struct summing {
     struct kd_hash *hash;
 };
 
-static enum kd_status add_array(void *context, const char *name)
+/* What was judged is kept under names of its own: "best_epoch", ... */
+static void name_judgement(char name[32], const char *of, const char *value)
+{
+    snprintf(name, 32, "%s_%s", of, value);
+}
+
+static enum kd_status write_judgement(struct kd_h5 *file, const char *of,
+                                      const struct kd_judgement *j)
 {
     enum kd_status status = KD_EBUG;
-    const struct summing *s = context;
-    struct kd_array_info info;
-    uint8_t *bytes = NULL;
+    char name[32];
 
-    KD_TRY(kd_h5_info(s->file, name, &info));
-    KD_TRY(KD_NEW(bytes, (size_t)info.bytes));
-    KD_TRY(kd_h5_read(s->file, name, &info, bytes));
-    kd_hash_add_string(s->hash, name);
-    kd_hash_add_u64(s->hash, info.bytes);
-    kd_hash_add(s->hash, bytes, (size_t)info.bytes);
+    name_judgement(name, of, "epoch");
+    KD_TRY(kd_h5_set_u64(file, name, j->epoch));
+    name_judgement(name, of, "accuracy");
+    KD_TRY(kd_h5_set_f64(file, name, j->accuracy));
+    name_judgement(name, of, "nll");
+    KD_TRY(kd_h5_set_f64(file, name, j->nll));
     status = KD_OK;
 out:
-    free(bytes);
+    return status;
+}
+
+static enum kd_status read_judgement(struct kd_h5 *file, const char *of,
+                                     struct kd_judgement *j)
+{
+    enum kd_status status = KD_EBUG;
+    char name[32];
+
+    name_judgement(name, of, "epoch");
+    KD_TRY(kd_h5_get_u64(file, name, &j->epoch));
+    name_judgement(name, of, "accuracy");
+    KD_TRY(kd_h5_get_f64(file, name, &j->accuracy));
+    name_judgement(name, of, "nll");
+    KD_TRY(kd_h5_get_f64(file, name, &j->nll));
+    status = KD_OK;
+out:
     return status;
 }
 
@@ -132,6 +123,19 @@ static enum kd_status add_number(const struct summing *s, const char *name)
 
     kd_hash_add_string(s->hash, name);
     kd_hash_add(s->hash, &value, sizeof value);
+    return status;
+}
+
+static enum kd_status add_judgement(const struct summing *s, const char *of)
+{
+    static const char *const values[] = {"epoch", "accuracy", "nll"};
+    enum kd_status status = KD_OK;
+    char name[32];
+
+    for (size_t i = 0; i < 3 && status == KD_OK; i++) {
+        name_judgement(name, of, values[i]);
+        status = add_number(s, name);
+    }
     return status;
 }
 
@@ -147,10 +151,14 @@ static enum kd_status sum_up(struct kd_h5 *file, struct kd_digest *digest)
     kd_hash_add_string(s.hash, recipe);
     KD_TRY(add_number(&s, "epoch"));
     KD_TRY(add_number(&s, "optimizer_steps"));
-    KD_TRY(add_number(&s, "best_epoch"));
-    KD_TRY(add_number(&s, "best_accuracy"));
-    KD_TRY(add_number(&s, "best_nll"));
-    KD_TRY(kd_h5_each(file, add_array, &s));
+    KD_TRY(add_judgement(&s, "best"));
+    if (kd_h5_has_attribute(file, "stage_best_epoch"))
+        KD_TRY(add_judgement(&s, "stage_best"));
+    if (kd_h5_has_attribute(file, "monitor_stale")) {
+        KD_TRY(add_number(&s, "monitor_least"));
+        KD_TRY(add_number(&s, "monitor_stale"));
+    }
+    KD_TRY(kd_state_hash_arrays(file, s.hash));
     kd_hash_digest(s.hash, digest);
     status = KD_OK;
 out:
@@ -161,23 +169,10 @@ out:
 
 static enum kd_status check_sum(struct kd_h5 *file)
 {
-    enum kd_status status = KD_EBUG;
     struct kd_digest digest;
-    char *kept = NULL;
+    const enum kd_status status = sum_up(file, &digest);
 
-    KD_TRY(kd_h5_get_string(file, "check", &kept));
-    KD_TRY(sum_up(file, &digest));
-    if (strcmp(kept, digest.hex) != 0) {
-        status = kd_fail(KD_EDATA,
-                         "%s: damaged: its checksum is another: remove the run's "
-                         "directory and begin again",
-                         kd_h5_path(file));
-        goto out;
-    }
-    status = KD_OK;
-out:
-    free(kept);
-    return status;
+    return status == KD_OK ? kd_state_check_sum(file, &digest) : status;
 }
 
 /* -- writing ------------------------------------------------------------------ */
@@ -193,12 +188,13 @@ static enum kd_status write_all(const struct kd_run *run, struct kd_h5 *file)
     KD_TRY(kd_h5_set_string(file, "recipe", run->text));
     KD_TRY(kd_h5_set_u64(file, "epoch", run->epoch));
     KD_TRY(kd_h5_set_u64(file, "optimizer_steps", kd_optimizer_steps(run->optimizer)));
-    KD_TRY(kd_h5_set_u64(file, "best_epoch", run->best.epoch));
-    KD_TRY(kd_h5_set_f64(file, "best_accuracy", run->best.accuracy));
-    KD_TRY(kd_h5_set_f64(file, "best_nll", run->best.nll));
+    KD_TRY(write_judgement(file, "best", &run->best));
+    if (any_from_best(run->recipe))
+        KD_TRY(write_judgement(file, "stage_best", &run->stage_best));
     KD_TRY(kd_h5_write(file, "metrics", KD_U8, 1, shape, run->metrics, NULL));
     KD_TRY(kd_model_write_parameters(file, "state_dict", run->net->graph));
     KD_TRY(move_all_values(run, file, true));
+    KD_TRY(kd_watch_checkpoint(run, file));
     KD_TRY(sum_up(file, &digest));
     KD_TRY(kd_h5_set_string(file, "check", digest.hex));
     status = KD_OK;
@@ -206,8 +202,7 @@ out:
     return status;
 }
 
-/* What has diverged is nothing to go on from. */
-static enum kd_status check_parameters(const struct kd_run *run)
+enum kd_status kd_checkpoint_check(const struct kd_run *run)
 {
     for (size_t i = 0; i < kd_graph_num_parameters(run->net->graph); i++) {
         const struct kd_parameter *p = kd_graph_parameter(run->net->graph, i);
@@ -230,7 +225,7 @@ enum kd_status kd_checkpoint_save(const struct kd_run *run)
     char *path = path_of(run);
 
     KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
-    KD_TRY(check_parameters(run));
+    KD_TRY(kd_checkpoint_check(run));
     KD_TRY(kd_pending_open(&pending, path));
     KD_TRY(kd_h5_create(pending.temporary, &file));
     KD_TRY(write_all(run, file));
@@ -248,91 +243,30 @@ out:
 
 /* -- reading ------------------------------------------------------------------ */
 
-/* The first line in which two texts differ, cut out of them in place. */
-static void first_difference(char **a, char **b)
-{
-    for (;;) {
-        const size_t n = strcspn(*a, "\n"), m = strcspn(*b, "\n");
-        const bool same = n == m && strncmp(*a, *b, n) == 0;
-        if (!same || (*a)[n] == '\0' || (*b)[m] == '\0') {
-            (*a)[n] = '\0';
-            (*b)[m] = '\0';
-            return;
-        }
-        *a += n + 1;
-        *b += m + 1;
-    }
-}
-
-static enum kd_status check_recipe(const struct kd_run *run, struct kd_h5 *file)
-{
-    enum kd_status status = KD_EBUG;
-    char *theirs = NULL, *ours = NULL;
-
-    KD_TRY(kd_h5_get_string(file, "recipe", &theirs));
-    ours = kd_copy_string(run->text);
-    KD_TRY(ours != NULL ? KD_OK : KD_EMEMORY);
-    if (strcmp(theirs, ours) != 0) {
-        char *a = theirs, *b = ours;
-        first_difference(&a, &b);
-        status = kd_fail(KD_EUSAGE,
-                         "%s: belongs to another run: '%s' there, '%s' here; choose "
-                         "another directory or remove that one",
-                         kd_h5_path(file), a, b);
-        goto out;
-    }
-    status = KD_OK;
-out:
-    free(theirs);
-    free(ours);
-    return status;
-}
-
-static enum kd_status read_metrics(struct kd_run *run, struct kd_h5 *file)
-{
-    enum kd_status status = KD_EBUG;
-    struct kd_array_info info;
-    char *text = NULL;
-
-    KD_TRY(kd_h5_info(file, "metrics", &info));
-    if (info.type != KD_U8 || info.rank != 1 || info.count > (1U << 30)) {
-        status = kd_fail(KD_EDATA, "%s: metrics: damaged", kd_h5_path(file));
-        goto out;
-    }
-    KD_TRY(KD_NEW(text, (size_t)info.count + 1));
-    KD_TRY(kd_h5_read(file, "metrics", &info, text));
-    free(run->metrics);
-    run->metrics = text;
-    run->metrics_size = (size_t)info.count;
-    text = NULL;
-    status = KD_OK;
-out:
-    free(text);
-    return status;
-}
-
 static enum kd_status read_all(struct kd_run *run, struct kd_h5 *file)
 {
     enum kd_status status = KD_EBUG;
     uint64_t steps = 0;
 
     KD_TRY(kd_h5_expect_format(file, FORMAT, VERSION, "a checkpoint of this version"));
-    KD_TRY(check_recipe(run, file));
+    KD_TRY(kd_state_check_recipe(file, run->text));
     KD_TRY(check_sum(file));
     KD_TRY(kd_h5_get_u64(file, "epoch", &run->epoch));
     KD_TRY(kd_h5_get_u64(file, "optimizer_steps", &steps));
     kd_optimizer_set_steps(run->optimizer, steps);
-    KD_TRY(kd_h5_get_u64(file, "best_epoch", &run->best.epoch));
-    KD_TRY(kd_h5_get_f64(file, "best_accuracy", &run->best.accuracy));
-    KD_TRY(kd_h5_get_f64(file, "best_nll", &run->best.nll));
-    if (run->epoch > run->recipe->all_epochs || run->best.epoch > run->epoch) {
+    KD_TRY(read_judgement(file, "best", &run->best));
+    if (any_from_best(run->recipe))
+        KD_TRY(read_judgement(file, "stage_best", &run->stage_best));
+    if (run->epoch > run->recipe->all_epochs || run->best.epoch > run->epoch ||
+        run->stage_best.epoch > run->epoch) {
         status = kd_fail(KD_EDATA, "%s: damaged: it is of epoch %llu", kd_h5_path(file),
                          (unsigned long long)run->epoch);
         goto out;
     }
-    KD_TRY(read_metrics(run, file));
+    KD_TRY(kd_state_read_metrics(file, &run->metrics, &run->metrics_size));
     KD_TRY(kd_model_read_parameters(file, "state_dict", run->net->graph));
     KD_TRY(move_all_values(run, file, false));
+    KD_TRY(kd_watch_go_on(run, file));
     status = KD_OK;
 out:
     return status;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What a run writes down: metrics.jsonl for the numbers, run.jsonl for the times. */
+#include "kd/diary.h"
+
 #include "distill/run_internal.h"
+#include "distill/tensorboard_internal.h"
 
 #include "kd/file.h"
 #include "kd/json.h"
@@ -13,10 +16,10 @@
 #include <string.h>
 #include <time.h>
 
-static enum kd_status write_file(const struct kd_run *run, const char *name,
-                                 const char *text, size_t size)
+enum kd_status kd_diary_write(const char *directory, const char *name, const char *text,
+                              size_t size)
 {
-    char *path = kd_path_join(run->directory, name);
+    char *path = kd_path_join(directory, name);
     enum kd_status status;
 
     if (path == NULL)
@@ -28,13 +31,16 @@ static enum kd_status write_file(const struct kd_run *run, const char *name,
 
 enum kd_status kd_diary_begin(const struct kd_run *run)
 {
-    const enum kd_status status =
-        write_file(run, "metrics.jsonl", run->metrics != NULL ? run->metrics : "",
-                   run->metrics_size);
+    enum kd_status status = KD_EBUG;
 
-    if (status != KD_OK)
-        return status;
-    return write_file(run, "recipe.txt", run->text, strlen(run->text));
+    KD_TRY(kd_diary_write(run->directory, "metrics.jsonl",
+                          run->metrics != NULL ? run->metrics : "", run->metrics_size));
+    if (run->recipe->tensorboard)
+        KD_TRY(kd_tensorboard_begin(run->directory, run->metrics));
+    KD_TRY(kd_diary_write(run->directory, "recipe.txt", run->text, strlen(run->text)));
+    status = KD_OK;
+out:
+    return status;
 }
 
 static void write_metrics(struct kd_json *json, const struct kd_run *run,
@@ -54,7 +60,7 @@ static void write_metrics(struct kd_json *json, const struct kd_run *run,
         kd_json_f64(json, "train_accuracy",
                     (double)e->sums.right / (double)e->sums.labelled);
     }
-    if (run->labels != NULL)
+    if (e->sums.softened > 0)
         kd_json_f64(json, "soft_loss", e->sums.soft / (double)e->sums.softened);
     if (run->labels != NULL && stage->ramp.kind != KD_RAMP_NONE)
         kd_json_f64(json, "soft_weight", run->loss.soft);
@@ -64,6 +70,7 @@ static void write_metrics(struct kd_json *json, const struct kd_run *run,
         kd_json_u64(json, "rows", e->sums.rows);
         kd_json_u64(json, "soft_rows", e->sums.softened);
     }
+    kd_watch_json(run, json);
     if (e->holdout.samples > 0) {
         kd_json_f64(json, "holdout_accuracy", e->holdout.accuracy);
         kd_json_f64(json, "holdout_nll", e->holdout.nll);
@@ -90,22 +97,37 @@ static void tell(const struct kd_run *run, const struct kd_epoch *e)
            (double)e->sums.rows / e->seconds);
 }
 
+enum kd_status kd_diary_add(const char *directory, struct kd_json *line, char **metrics,
+                            size_t *size)
+{
+    enum kd_status status = KD_EBUG;
+    const char *text = NULL;
+    char *all = NULL;
+
+    KD_TRY(kd_json_text(line, &text));
+    all = kd_format("%s%s\n", *metrics != NULL ? *metrics : "", text);
+    KD_TRY(all != NULL ? KD_OK : KD_EMEMORY);
+    free(*metrics);
+    *metrics = all;
+    *size = strlen(all);
+    KD_TRY(kd_diary_write(directory, "metrics.jsonl", *metrics, *size));
+    status = KD_OK;
+out:
+    return status;
+}
+
 enum kd_status kd_diary_epoch(struct kd_run *run, const struct kd_epoch *epoch)
 {
     enum kd_status status = KD_EBUG;
     struct kd_json *json = NULL;
     const char *line = NULL;
-    char *all = NULL;
 
     KD_TRY(kd_json_new(&json));
     write_metrics(json, run, epoch);
+    KD_TRY(kd_diary_add(run->directory, json, &run->metrics, &run->metrics_size));
     KD_TRY(kd_json_text(json, &line));
-    all = kd_format("%s%s\n", run->metrics != NULL ? run->metrics : "", line);
-    KD_TRY(all != NULL ? KD_OK : KD_EMEMORY);
-    free(run->metrics);
-    run->metrics = all;
-    run->metrics_size = strlen(all);
-    KD_TRY(write_file(run, "metrics.jsonl", run->metrics, run->metrics_size));
+    if (run->recipe->tensorboard)
+        KD_TRY(kd_tensorboard_add(run->directory, line));
     KD_TRY(kd_diary_event(run, "epoch", epoch->seconds));
     tell(run, epoch);
     status = KD_OK;
@@ -127,18 +149,18 @@ static enum kd_status append(const char *path, struct kd_json *json)
     return status;
 }
 
-enum kd_status kd_diary_event(const struct kd_run *run, const char *event,
-                              double seconds)
+enum kd_status kd_diary_note(const char *directory, const char *event, uint64_t epoch,
+                             double seconds)
 {
     enum kd_status status = KD_EBUG;
     struct kd_json *json = NULL;
-    char *path = kd_path_join(run->directory, "run.jsonl");
+    char *path = kd_path_join(directory, "run.jsonl");
 
     KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
     KD_TRY(kd_json_new(&json));
     kd_json_begin(json, NULL, '{');
     kd_json_string(json, "event", event);
-    kd_json_u64(json, "epoch", run->epoch);
+    kd_json_u64(json, "epoch", epoch);
     kd_json_f64(json, "seconds", seconds);
     kd_json_u64(json, "time", (uint64_t)time(NULL));
     kd_json_string(json, "version", kd_version());
@@ -149,4 +171,10 @@ out:
     kd_json_free(json);
     free(path);
     return status;
+}
+
+enum kd_status kd_diary_event(const struct kd_run *run, const char *event,
+                              double seconds)
+{
+    return kd_diary_note(run->directory, event, run->epoch, seconds);
 }

@@ -118,6 +118,29 @@ void kd_order_clear(struct kd_order *order)
     *order = (struct kd_order){0};
 }
 
+enum kd_status kd_order_settle_views(const struct kd_order *order,
+                                     const struct kd_dataset_facts *data,
+                                     struct kd_view_spec *views)
+{
+    const struct kd_order *o = order;
+
+    if (kd_view_mixes(views) && views->to == 0 && o->kept != NULL &&
+        o->kept[o->count - 1] - o->kept[0] + 1 == o->count) {
+        views->from = data->first + o->kept[0];
+        views->to = data->first + o->kept[o->count - 1] + 1;
+    }
+    const enum kd_status status = kd_view_settle(views, data);
+    for (uint32_t i = 0; status == KD_OK && kd_view_mixes(views) && i < o->num_held;
+         i++)
+        if (data->first + o->held[i] >= views->from &&
+            data->first + o->held[i] < views->to)
+            return kd_fail(KD_EUSAGE,
+                           "augment: sample %llu is held out, but might be mixed into "
+                           "others: hold out the first or last ids (--holdout A:B)",
+                           (unsigned long long)data->first + o->held[i]);
+    return status;
+}
+
 /* -- drawing ----------------------------------------------------------------- */
 
 /* Block `index` of the data holds those begin to end-1 of the samples kept. */

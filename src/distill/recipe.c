@@ -12,9 +12,12 @@ void kd_recipe_init(struct kd_recipe *recipe)
     *recipe = (struct kd_recipe){
         .tail = KD_TAIL_SPREAD,
         .verify = true,
+        .tensorboard = true,
         .teacher = {.correct = 0.99},
+        .merge = {.policy = {.policy = -1}},
         .scale = 1,
         .ramp = {.epochs = 80},
+        .monitor_patience = 5,
         .epochs = 30,
         .batch = 128,
         .seed = 1,
@@ -96,6 +99,50 @@ static enum kd_status check_selection(const struct kd_recipe *r)
     return KD_OK;
 }
 
+/* "every 10": the number, else 0. */
+static uint64_t read_every(const struct kd_yaml *node)
+{
+    static const char every[] = "every ";
+    uint64_t epochs = 0;
+
+    if (node->kind != KD_YAML_SCALAR ||
+        strncmp(node->scalar, every, strlen(every)) != 0 ||
+        !kd_parse_u64(node->scalar + strlen(every), 1, UINT64_MAX, &epochs))
+        return 0;
+    return epochs;
+}
+
+static enum kd_status read_footsteps(struct kd_recipe *r)
+{
+    const struct kd_yaml *list = r->keep_epochs;
+    struct kd_footsteps *f = &r->footsteps;
+    enum kd_status status = KD_OK;
+
+    *f = (struct kd_footsteps){0};
+    if (list == NULL)
+        return KD_OK;
+    f->every = read_every(list);
+    if (f->every > r->all_epochs)
+        return kd_yaml_fail(list, "keep-epochs: every %llu: the run has but %llu",
+                            (unsigned long long)f->every,
+                            (unsigned long long)r->all_epochs);
+    if (f->every > 0)
+        return KD_OK;
+    if (list->kind != KD_YAML_SEQUENCE || list->count == 0 ||
+        list->count > KD_MAX_FOOTSTEPS)
+        return kd_yaml_fail(list,
+                            "keep-epochs: must be 'every N' or a list of up to %d "
+                            "epochs: [1, 5, 30]",
+                            KD_MAX_FOOTSTEPS);
+    for (size_t i = 0; i < list->count && status == KD_OK; i++) {
+        status = kd_yaml_u64(list->items[i], 1, r->all_epochs, &f->epochs[i]);
+        if (status == KD_OK && i > 0 && f->epochs[i] <= f->epochs[i - 1])
+            status = kd_yaml_fail(list->items[i], "epochs to keep must ascend");
+    }
+    f->count = list->count;
+    return status;
+}
+
 static void complete_adam(struct kd_recipe *r, const struct kd_program *program)
 {
     if (r->optimizer == KD_SGD)
@@ -122,6 +169,7 @@ enum kd_status kd_recipe_check(struct kd_recipe *recipe,
     KD_TRY(check_selection(recipe));
     complete_adam(recipe, program);
     KD_TRY(kd_recipe_settle_stages(recipe, program));
+    KD_TRY(read_footsteps(recipe));
     status = KD_OK;
 out:
     return status;

@@ -10,4 +10,13 @@
 enum kd_status kd_recipe_settle_stages(struct kd_recipe *recipe,
                                        const struct kd_program *program) KD_CHECKED;
 
+/* The name of one of kd-merge's options among a recipe's: the same, unless that is a
+ * trainer's own. */
+const char *kd_merging_name(const char *option);
+
+/* kd-merge's options by those names, for `args`, without an end; returns how many. */
+#define KD_MERGING_OPTIONS 32
+size_t kd_merging_options(struct kd_merge_args *args,
+                          struct kd_option options[KD_MERGING_OPTIONS]);
+
 #endif

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The options of a recipe: one table for kd-train's flags and a recipe's keys. */
-#include "kd/recipe.h"
+#include "distill/recipe_internal.h"
+
+#include "kd/monitor.h"
 
 #include <stddef.h>
+#include <string.h>
 
 static const char *const label_views[] = {"same", "clean", NULL};
 static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
@@ -56,10 +59,14 @@ static const struct entry table[] = {
      .help = "[{labels: a, epochs: 9, lr: 0.1}, ...]: one by one"}},
     {AT(augment), {.name = "augment", .type = KD_OPTION_STRING, .metavar = "LIST",
      .help = "crop4,flip,mixup, ... or none; else the cache's"}},
+    {AT(start), {.name = "start", .type = KD_OPTION_STRING, .metavar = "MODEL",
+     .help = "begin with the weights of a saved network"}},
     {AT(hold_out), {.name = "holdout", .type = KD_OPTION_STRING, .metavar = "PART",
      .help = "samples to judge by, not train on: 0.1 or A:B"}},
     {AT(select), {.name = "select", .type = KD_OPTION_CHOICE, .choices = selects,
      .metavar = "SET", .help = "best epoch by"}},
+    {AT(keep_epochs), {.name = "keep-epochs", .type = KD_OPTION_YAML, .metavar = "LIST",
+     .help = "keep networks of [1, 5, 30], or every 10"}},
     {AT(patience), {.name = "patience", .type = KD_OPTION_U64, .metavar = "EPOCHS",
      .help = "epochs without a better one; 0: all"}},
     {AT(epochs), {.name = "epochs", .letter = 'e', .type = KD_OPTION_U64,
@@ -161,19 +168,59 @@ static const struct entry table[] = {
     {AT(ramp.epochs), {.name = "ramp-epochs", .key = "loss.ramp-epochs",
      .type = KD_OPTION_U64, .min = 1, .max = 1e6, .metavar = "N",
      .help = "epochs in which it climbs"}},
+    {AT(monitor), {.name = "monitor", .key = "monitor.use", .type = KD_OPTION_CHOICE,
+     .choices = kd_monitor_uses, .metavar = "USE",
+     .help = "compare with soft labels and truth, row by row"}},
+    {AT(monitor_patience), {.name = "monitor-patience", .key = "monitor.patience",
+     .type = KD_OPTION_U64, .min = 1, .max = 1e6, .metavar = "EPOCHS",
+     .help = "stop: epochs that gain nothing"}},
+    {AT(monitor_from), {.name = "monitor-from", .key = "monitor.from",
+     .type = KD_OPTION_STRING, .metavar = "FILE",
+     .help = "weigh: by the monitor.h5 of an earlier run"}},
 };
 /* clang-format on */
+
+const char *kd_merging_name(const char *option)
+{
+    static const char *const names[][2] = {{"temperature", "merge-temperature"},
+                                           {"missing", "merge-missing"},
+                                           {"seed", "merge-seed"},
+                                           {"holdout", "merge-holdout"}};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(option, names[i][0]) == 0)
+            return names[i][1];
+    return option;
+}
+
+size_t kd_merging_options(struct kd_merge_args *args,
+                          struct kd_option options[KD_MERGING_OPTIONS])
+{
+    const struct kd_option merging[] = {KD_MERGE_OPTIONS(*args)};
+    const size_t count = sizeof merging / sizeof merging[0];
+
+    _Static_assert(sizeof merging / sizeof merging[0] <= KD_MERGING_OPTIONS,
+                   "KD_MERGING_OPTIONS is too small");
+    for (size_t i = 0; i < count; i++) {
+        options[i] = merging[i];
+        options[i].name = kd_merging_name(merging[i].name);
+        options[i].letter = '\0';
+    }
+    return count;
+}
 
 void kd_recipe_options(struct kd_recipe *recipe,
                        struct kd_option options[KD_RECIPE_OPTIONS])
 {
-    const size_t count = sizeof table / sizeof table[0];
+    size_t count = sizeof table / sizeof table[0];
 
-    _Static_assert(sizeof table / sizeof table[0] < KD_RECIPE_OPTIONS,
+    _Static_assert(sizeof table / sizeof table[0] + KD_MERGING_OPTIONS <
+                       KD_RECIPE_OPTIONS,
                    "KD_RECIPE_OPTIONS is too small");
     for (size_t i = 0; i < count; i++) {
         options[i] = table[i].option;
         options[i].value = (char *)recipe + table[i].at;
     }
+    count += kd_merging_options(&recipe->merge, options + count);
     options[count] = (struct kd_option){0};
 }

@@ -2,6 +2,8 @@
 /* The stages of a recipe: each is a copy of it with some values of its own. */
 #include "distill/recipe_internal.h"
 
+#include "kd/monitor.h"
+
 #include <string.h>
 
 /* The options that a stage may have. */
@@ -9,19 +11,21 @@
 static const char *const stage_keys[] = {
     "labels", "labels-view", "labels-order", "tail", "missing",
     "virtual-correct", "virtual-temperature", "virtual-soften",
-    "epochs", "optimizer", "lr", "schedule", "warmup", "milestones", "gamma", "every",
+    "epochs", "start", "optimizer", "lr", "schedule", "warmup", "milestones", "gamma", "every",
     "hard", "soft", "temperature", "distance", "direction", "reduction", "t-squared",
-    "label-smoothing", "scale", "anneal", "ramp", "ramp-epochs", NULL};
+    "label-smoothing", "scale", "anneal", "ramp", "ramp-epochs",
+    "monitor", "monitor-patience"};
 /* clang-format on */
 
 static const char *const begins[] = {"keep", "reset", NULL};
+static const char *const starts[] = {"last", "best", NULL};
 
 /* A stage in the making. */
 struct making {
     const struct kd_program *program;
     struct kd_yaml *node; /* NULL: the recipe has no stages */
     struct kd_recipe own; /* the recipe with the stage's values in it */
-    bool reset;
+    bool reset, from_best;
 };
 
 /* -- an option's value ---------------------------------------------------------- */
@@ -71,9 +75,30 @@ static enum kd_status take_key(struct making *m, const struct kd_option *options
         m->reset = begin == 1;
         return status;
     }
+    if (strcmp(key, "start") == 0) {
+        const enum kd_status status = kd_yaml_choice(node, starts, &begin);
+        m->from_best = begin == 1;
+        return status;
+    }
     while (strcmp(options->name, key) != 0)
         options++;
     return take_value(options, node);
+}
+
+/* Those of the stages, and kd-merge's. */
+static enum kd_status check_keys(struct making *m)
+{
+    const size_t own = sizeof stage_keys / sizeof stage_keys[0];
+    const char *keys[sizeof stage_keys / sizeof stage_keys[0] + KD_MERGING_OPTIONS + 1];
+    struct kd_option merging[KD_MERGING_OPTIONS];
+    const size_t count = kd_merging_options(&m->own.merge, merging);
+
+    for (size_t i = 0; i < own; i++)
+        keys[i] = stage_keys[i];
+    for (size_t i = 0; i < count; i++)
+        keys[own + i] = merging[i].name;
+    keys[own + count] = NULL;
+    return kd_yaml_only_keys(m->node, keys);
 }
 
 static enum kd_status take_keys(struct making *m)
@@ -82,7 +107,7 @@ static enum kd_status take_keys(struct making *m)
     enum kd_status status = KD_EBUG;
 
     kd_recipe_options(&m->own, options);
-    KD_TRY(kd_yaml_only_keys(m->node, stage_keys));
+    KD_TRY(check_keys(m));
     for (size_t i = 0; i < m->node->count; i++)
         KD_TRY(take_key(m, options, m->node->keys[i], m->node->items[i]));
     status = KD_OK;
@@ -150,12 +175,31 @@ static enum kd_status settle_loss(struct making *m)
     return KD_OK;
 }
 
+/* The weights of the best epoch need a stage that has one, and samples to judge it
+ * by; what an optimiser remembers is of the last one's. */
+static enum kd_status check_start(const struct making *m)
+{
+    const struct kd_recipe *own = &m->own;
+
+    if (!m->from_best)
+        return KD_OK;
+    if (own->num_stages == 0)
+        return fail_stage(m, "start: best: there is no stage before the first");
+    if (own->select == KD_SELECT_HOLDOUT && own->hold_out == NULL)
+        return fail_stage(m, "start: best: there are no samples to judge epochs by: "
+                             "hold some out (--holdout 0.1)");
+    if (!m->reset)
+        return fail_stage(m, "start: best: optimizer: keep: what it remembers is of "
+                             "the last epoch's weights: leave one of them out");
+    return KD_OK;
+}
+
 /* -- options that make no difference ----------------------------------------------- */
 
 /* What the options of a recipe are heeded by: of a stage, or of all together. */
 struct traits {
-    bool multistep, step, ramp;
-    bool caches, several, virtual_teacher; /* where soft labels come from */
+    bool multistep, step, ramp, stops, weighs;
+    bool caches, turns, merges, virtual_teacher; /* where soft labels come from */
 };
 
 static void add_traits(struct traits *t, const struct kd_stage *s)
@@ -166,9 +210,41 @@ static void add_traits(struct traits *t, const struct kd_stage *s)
     t->multistep |= s->schedule.kind == KD_MULTISTEP;
     t->step |= s->schedule.kind == KD_STEP;
     t->ramp |= s->ramp.kind != KD_RAMP_NONE;
+    t->stops |= s->monitor == KD_MONITOR_STOP;
+    t->weighs |= s->monitor == KD_MONITOR_WEIGH;
     t->caches |= s->labels != NULL && !is_virtual;
-    t->several |= s->labels != NULL && strchr(s->labels, ',') != NULL;
+    t->turns |=
+        s->labels != NULL && strchr(s->labels, ',') != NULL &&
+        (!kd_stage_merges(s) || s->merge.policy.policy == KD_POLICY_LEAVE_ONE_OUT);
+    t->merges |= s->labels != NULL && !is_virtual && kd_stage_merges(s);
     t->virtual_teacher |= is_virtual;
+}
+
+/* An option that means something elsewhere alone, and is given here. */
+static enum kd_status refuse_option(const struct making *m, const char *option,
+                                    const char *where)
+{
+    const struct kd_yaml *node = find_given(m, option);
+
+    if (node != NULL)
+        return kd_yaml_fail(node, "%s: means something %s alone", option, where);
+    if (m->node == NULL && kd_program_given(m->program, option))
+        return kd_fail(KD_ERECIPE, "%s: means something %s alone", option, where);
+    return KD_OK;
+}
+
+/* The options of a merge: which of them a policy heeds is told when it begins. */
+static enum kd_status check_merging(const struct making *m, const struct traits *t)
+{
+    struct kd_merge_args args = {0};
+    struct kd_option options[KD_MERGING_OPTIONS];
+    const size_t count = kd_merging_options(&args, options);
+    enum kd_status status = KD_OK;
+
+    for (size_t i = 0; i < count && status == KD_OK; i++)
+        if (strcmp(options[i].name, "policy") != 0 && t->caches && !t->merges)
+            status = refuse_option(m, options[i].name, "with a policy");
+    return status;
 }
 
 /* An option that only recipes of a kind heed. What is about soft labels is heeded by
@@ -179,6 +255,7 @@ static enum kd_status check_heeded(const struct making *m, const struct traits *
     const bool sgd = r->optimizer == KD_SGD;
     const bool block = r->shuffle == KD_SHUFFLE_BLOCK;
     const bool virtual_teacher = t->virtual_teacher || !t->caches;
+    enum kd_status status = KD_OK;
     const struct {
         const char *option;
         bool heeded;
@@ -195,25 +272,20 @@ static enum kd_status check_heeded(const struct making *m, const struct traits *
         {"shuffle-block", block, "with shuffle block"},
         {"shuffle-window", block, "with shuffle block"},
         {"schedule-over", r->stage_list != NULL, "with stages"},
-        {"labels-order", t->several || !t->caches, "with several caches"},
+        {"labels-order", t->turns || !t->caches, "with several caches in turn"},
+        {"policy", t->caches || !t->virtual_teacher, "with caches"},
         {"ramp-epochs", t->ramp, "with a ramp"},
+        {"monitor-patience", t->stops, "with monitor stop"},
+        {"monitor-from", t->weighs, "with monitor weigh"},
         {"virtual-correct", virtual_teacher, "with labels virtual"},
         {"virtual-temperature", virtual_teacher, "with labels virtual"},
         {"virtual-soften", virtual_teacher, "with labels virtual"},
     };
 
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        const struct kd_yaml *node = find_given(m, table[i].option);
-        if (table[i].heeded)
-            continue;
-        if (node != NULL)
-            return kd_yaml_fail(node, "%s: means something %s alone", table[i].option,
-                                table[i].where);
-        if (m->node == NULL && kd_program_given(m->program, table[i].option))
-            return kd_fail(KD_ERECIPE, "%s: means something %s alone", table[i].option,
-                           table[i].where);
-    }
-    return KD_OK;
+    for (size_t i = 0; i < sizeof table / sizeof table[0] && status == KD_OK; i++)
+        if (!table[i].heeded)
+            status = refuse_option(m, table[i].option, table[i].where);
+    return status == KD_OK ? check_merging(m, t) : status;
 }
 
 /* -- the stages ------------------------------------------------------------------- */
@@ -228,20 +300,25 @@ static enum kd_status add_stage(struct kd_recipe *r, struct making *m)
         KD_TRY(take_keys(m));
     KD_TRY(read_milestones(&m->own));
     KD_TRY(settle_loss(m));
+    KD_TRY(check_start(m));
     *s = (struct kd_stage){
         .before = r->all_epochs,
         .epochs = m->own.epochs,
         .reset = m->reset,
+        .from_best = m->from_best,
         .labels = m->own.labels,
         .labels_view = m->own.labels_view,
         .labels_order = m->own.labels_order,
         .tail = m->own.tail,
         .teacher = m->own.teacher,
+        .merge = m->own.merge,
         .scale = m->own.scale,
         .anneal = m->own.anneal,
         .ramp = m->own.ramp,
         .schedule = m->own.schedule,
         .loss = m->own.loss,
+        .monitor = m->own.monitor,
+        .monitor_patience = m->own.monitor_patience,
     };
     add_traits(&traits, s);
     if (m->node != NULL)
@@ -266,6 +343,7 @@ static enum kd_status add_stages(struct kd_recipe *r, struct making *m)
         m->node = list->items[i];
         m->own = *r;
         m->reset = true;
+        m->from_best = false;
         status = add_stage(r, m);
     }
     m->node = NULL;
@@ -329,6 +407,11 @@ enum kd_status kd_recipe_settle_stages(struct kd_recipe *recipe,
     status = KD_OK;
 out:
     return status;
+}
+
+bool kd_stage_merges(const struct kd_stage *stage)
+{
+    return stage->merge.policy.policy >= 0;
 }
 
 size_t kd_recipe_stage(const struct kd_recipe *recipe, uint64_t epoch)

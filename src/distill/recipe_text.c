@@ -2,6 +2,8 @@
 /* The text of a recipe: what decides the bits of a run. */
 #include "kd/recipe.h"
 
+#include "kd/monitor.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,18 @@ static void write_schedule(FILE *to, const char *stage, const struct kd_schedule
     fputc('\n', to);
 }
 
+static void write_footsteps(FILE *to, const struct kd_footsteps *f)
+{
+    if (f->every == 0 && f->count == 0)
+        return;
+    fputs("keep-epochs:", to);
+    if (f->every > 0)
+        fprintf(to, " every %llu", (unsigned long long)f->every);
+    for (size_t i = 0; i < f->count; i++)
+        fprintf(to, " %llu", (unsigned long long)f->epochs[i]);
+    fputc('\n', to);
+}
+
 static void write_samples(FILE *to, const struct kd_recipe *r)
 {
     const struct kd_holdout *h = &r->holdout;
@@ -55,6 +69,7 @@ static void write_samples(FILE *to, const struct kd_recipe *r)
     fprintf(to, " select %s patience %llu\n",
             r->select == KD_SELECT_TEST ? "test" : "holdout",
             (unsigned long long)r->patience);
+    write_footsteps(to, &r->footsteps);
 }
 
 static void write_labels(FILE *to, const char *stage, const struct kd_stage *s,
@@ -64,12 +79,19 @@ static void write_labels(FILE *to, const char *stage, const struct kd_stage *s,
     if (s->labels != NULL && strcmp(s->labels, KD_LABELS_VIRTUAL) == 0)
         fprintf(to, " correct %.17g temperature %.17g %s", s->teacher.correct,
                 s->teacher.temperature, kd_soften_names[s->teacher.soften]);
-    if (strchr(labels, ',') != NULL)
-        fprintf(to, " %s",
-                s->labels_order == KD_LABELS_RANDOM ? "random" : "sequential");
     fprintf(to, "\n%slabels-view: %s tail %s missing %s\n", stage,
             s->labels_view == KD_LABELS_CLEAN_VIEW ? "clean" : "same",
             kd_tail_names[s->tail], kd_missing_names[s->loss.missing]);
+}
+
+static void write_monitor(FILE *to, const char *stage, const struct kd_stage *s)
+{
+    if (s->monitor == KD_MONITOR_NONE || s->labels == NULL)
+        return;
+    fprintf(to, "%smonitor: %s", stage, kd_monitor_uses[s->monitor]);
+    if (s->monitor == KD_MONITOR_STOP)
+        fprintf(to, " patience %llu", (unsigned long long)s->monitor_patience);
+    fputc('\n', to);
 }
 
 static void write_loss(FILE *to, const char *stage, const struct kd_stage *s)
@@ -88,6 +110,7 @@ static void write_loss(FILE *to, const char *stage, const struct kd_stage *s)
         fprintf(to, " ramp %s %llu", kd_ramp_kinds[s->ramp.kind],
                 (unsigned long long)s->ramp.epochs);
     fputc('\n', to);
+    write_monitor(to, stage, s);
 }
 
 static void write_stages(FILE *to, const struct kd_recipe *r, const char *const *labels)
@@ -97,8 +120,9 @@ static void write_stages(FILE *to, const struct kd_recipe *r, const char *const 
         const struct kd_stage *s = &r->stages[i];
         char stage[32];
         snprintf(stage, sizeof stage, "stage %zu ", i + 1);
-        fprintf(to, "%sepochs: %llu optimizer %s\n", stage,
-                (unsigned long long)s->epochs, s->reset ? "reset" : "keep");
+        fprintf(to, "%sepochs: %llu optimizer %s%s\n", stage,
+                (unsigned long long)s->epochs, s->reset ? "reset" : "keep",
+                s->from_best ? " start best" : "");
         write_labels(to, stage, s, labels[i]);
         write_schedule(to, stage, &s->schedule);
         write_loss(to, stage, s);

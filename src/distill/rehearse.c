@@ -4,6 +4,7 @@
 
 #include "distill/run_internal.h"
 
+#include "kd/json.h"
 #include "kd/memory.h"
 #include "kd/progress.h"
 
@@ -103,16 +104,30 @@ static void duration_text(double seconds, char text[32])
         snprintf(text, 32, "%lu h %02lu min", whole / 3600, whole / 60 % 60);
 }
 
+struct estimate {
+    double step, epoch, all; /* seconds */
+};
+
+static struct estimate estimate_of(const struct kd_run *run,
+                                   const struct timing *timing)
+{
+    struct estimate e;
+
+    e.step = timing->seconds / (double)timing->steps;
+    e.epoch = e.step * (double)run->steps;
+    e.all = e.epoch * (double)run->recipe->all_epochs;
+    return e;
+}
+
 static void write_estimate(const struct kd_run *run, const struct timing *timing,
                            FILE *to)
 {
     const struct kd_recipe *r = run->recipe;
-    const double step = timing->seconds / (double)timing->steps;
-    const double epoch = step * (double)run->steps;
+    const struct estimate e = estimate_of(run, timing);
     char one[32], all[32];
 
-    duration_text(epoch, one);
-    duration_text(epoch * (double)r->all_epochs, all);
+    duration_text(e.epoch, one);
+    duration_text(e.all, all);
     fprintf(to, "%-16s %lu of an epoch, %u held out\n", "samples",
             (unsigned long)run->order.count, (unsigned)run->order.num_held);
     fprintf(to, "%-16s %llu of %llu samples\n", "steps of an epoch",
@@ -128,22 +143,107 @@ static void write_estimate(const struct kd_run *run, const struct timing *timing
     fprintf(to, "%-16s %.1f MiB\n", "network's memory",
             (double)kd_graph_memory(run->net->graph) / MEGA);
     fprintf(to, "%-16s %.0f samples/s, over %llu steps\n", "speed",
-            (double)r->batch / step, (unsigned long long)timing->steps);
+            (double)r->batch / e.step, (unsigned long long)timing->steps);
     fprintf(to, "%-16s %s\n", "an epoch", one);
     fprintf(to, "%-16s %s, without measuring\n", "all epochs", all);
 }
 
-enum kd_status kd_train_rehearse(const struct kd_recipe *recipe, FILE *to)
+/* -- the same as JSON ------------------------------------------------------------- */
+
+static void json_network(const struct kd_run *run, struct kd_json *json)
+{
+    const struct kd_graph *graph = run->net->graph;
+    uint64_t parameters = 0, multiply_adds = 0;
+    char arch[256];
+
+    kd_arch_text(&run->net->arch, arch);
+    kd_json_string(json, "network", arch);
+    kd_json_begin(json, "layers", '[');
+    for (size_t i = 0; i < kd_graph_num_layers(graph); i++) {
+        struct kd_layer_facts facts;
+        kd_graph_layer(graph, i, &facts);
+        kd_json_begin(json, NULL, '{');
+        kd_json_string(json, "layer", facts.kind);
+        kd_json_string(json, "name", facts.name);
+        kd_json_begin(json, "output", '[');
+        kd_json_u64(json, NULL, facts.channels);
+        kd_json_u64(json, NULL, facts.height);
+        kd_json_u64(json, NULL, facts.width);
+        kd_json_end(json);
+        kd_json_u64(json, "parameters", facts.parameters);
+        kd_json_u64(json, "multiply_adds", facts.multiply_adds);
+        kd_json_end(json);
+        parameters += facts.parameters;
+        multiply_adds += facts.multiply_adds;
+    }
+    kd_json_end(json);
+    kd_json_u64(json, "parameters", parameters);
+    kd_json_u64(json, "multiply_adds", multiply_adds);
+}
+
+static void json_stages(const struct kd_recipe *r, struct kd_json *json)
+{
+    if (r->stage_list == NULL)
+        return;
+    kd_json_begin(json, "stages", '[');
+    for (size_t i = 0; i < r->num_stages; i++) {
+        const struct kd_stage *s = &r->stages[i];
+        kd_json_begin(json, NULL, '{');
+        kd_json_u64(json, "epochs", s->epochs);
+        kd_json_string(json, "labels", s->labels != NULL ? s->labels : KD_LABELS_NONE);
+        kd_json_end(json);
+    }
+    kd_json_end(json);
+}
+
+static enum kd_status write_json(const struct kd_run *run, const struct timing *timing,
+                                 FILE *to)
+{
+    const struct estimate e = estimate_of(run, timing);
+    struct kd_json *json = NULL;
+    enum kd_status status = KD_EBUG;
+
+    KD_TRY(kd_json_new(&json));
+    kd_json_pretty(json);
+    kd_json_begin(json, NULL, '{');
+    json_network(run, json);
+    kd_json_u64(json, "samples", run->order.count);
+    kd_json_u64(json, "held_out", run->order.num_held);
+    kd_json_u64(json, "steps", run->steps);
+    kd_json_u64(json, "batch", run->recipe->batch);
+    kd_json_u64(json, "epochs", run->recipe->all_epochs);
+    json_stages(run->recipe, json);
+    kd_json_u64(json, "network_bytes", kd_graph_memory(run->net->graph));
+    kd_json_u64(json, "timed_steps", timing->steps);
+    kd_json_f64(json, "samples_per_second", (double)run->recipe->batch / e.step);
+    kd_json_f64(json, "epoch_seconds", e.epoch);
+    kd_json_f64(json, "all_seconds", e.all);
+    kd_json_end(json);
+    KD_TRY(kd_json_write(json, to));
+    status = KD_OK;
+out:
+    kd_json_free(json);
+    return status;
+}
+
+static enum kd_status write_tables(const struct kd_run *run,
+                                   const struct timing *timing, FILE *to)
+{
+    write_network(run, to);
+    write_estimate(run, timing, to);
+    return ferror(to) ? kd_fail_errno(KD_EIO, "cannot write the table") : KD_OK;
+}
+
+enum kd_status kd_train_rehearse(const struct kd_recipe *recipe, bool json, FILE *to)
 {
     enum kd_status status = KD_EBUG;
     struct kd_run run = {.recipe = recipe, .directory = ""};
     struct timing timing = {0};
 
     KD_TRY(kd_run_open(&run));
-    write_network(&run, to);
     KD_TRY(time_steps(&run, &timing));
-    write_estimate(&run, &timing, to);
-    status = ferror(to) ? kd_fail_errno(KD_EIO, "cannot write the table") : KD_OK;
+    KD_TRY(json ? write_json(&run, &timing, to) : write_tables(&run, &timing, to));
+    status = KD_OK;
 out:
     kd_run_close(&run);
     return status;

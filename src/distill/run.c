@@ -4,6 +4,7 @@
 
 #include "kd/memory.h"
 #include "kd/thread.h"
+#include "kd/version.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,30 +26,6 @@ out:
     return status;
 }
 
-static enum kd_status check_inputs(const struct kd_run *run)
-{
-    const struct kd_dataset_facts *data = kd_dataset_facts(run->data);
-    const struct kd_dataset_facts *test =
-        run->test != NULL ? kd_dataset_facts(run->test) : NULL;
-
-    if (run->classes < 2)
-        return kd_fail(KD_EDATA, "%s: has fewer than two classes", data->name);
-    for (size_t i = 0; i < run->recipe->num_stages; i++)
-        if (run->recipe->stages[i].loss.hard > 0 && data->num_classes == 0)
-            return kd_fail(KD_EDATA,
-                           "%s: has no labels: set loss.hard to 0 to learn from "
-                           "soft labels alone",
-                           data->name);
-    if (run->recipe->hold_out != NULL && data->num_classes == 0)
-        return kd_fail(KD_EDATA, "%s: has no labels to judge what is held out by",
-                       data->name);
-    if (test != NULL && (memcmp(&test->shape, &data->shape, sizeof test->shape) != 0 ||
-                         test->num_classes > run->classes))
-        return kd_fail(KD_EDATA, "%s: its samples or classes are not those of %s",
-                       test->name, data->name);
-    return KD_OK;
-}
-
 static enum kd_status choose_samples(struct kd_run *run)
 {
     const struct kd_dataset_facts *data = kd_dataset_facts(run->data);
@@ -67,30 +44,57 @@ static enum kd_status choose_samples(struct kd_run *run)
     return KD_OK;
 }
 
-static char *describe_data(struct kd_dataset *data)
+/* The network that the run begins with must be one of its own kind. */
+static enum kd_status check_start(struct kd_run *run)
 {
-    const struct kd_dataset_facts *facts;
+    const struct kd_recipe *r = run->recipe;
+    const struct kd_shape *shape = &kd_dataset_facts(run->data)->shape;
+    const struct kd_sizes *sizes = &run->start.sizes;
+    char theirs[256], ours[256];
+    enum kd_status status = KD_EBUG;
 
-    if (data == NULL)
-        return kd_copy_string("none");
-    facts = kd_dataset_facts(data);
-    return kd_format("%s ids %llu to %llu", facts->digest.hex,
-                     (unsigned long long)facts->first,
-                     (unsigned long long)facts->end - 1);
+    if (r->start == NULL)
+        return KD_OK;
+    KD_TRY(kd_model_open(r->start, &run->start));
+    kd_arch_text(&run->start.arch, theirs);
+    kd_arch_text(&r->arch, ours);
+    if (strcmp(theirs, ours) != 0)
+        status = kd_fail(KD_EDATA,
+                         "%s: is %s, the recipe's network is %s: only one of the same "
+                         "architecture can be gone on with",
+                         r->start, theirs, ours);
+    else if (sizes->channels != shape->channels || sizes->height != shape->height ||
+             sizes->width != shape->width || sizes->classes != run->classes ||
+             !kd_digest_equal(&run->start.class_map_digest, &run->class_map))
+        status = kd_fail(KD_EDATA,
+                         "%s: was trained for samples or classes other than those of "
+                         "%s",
+                         r->start, kd_dataset_facts(run->data)->name);
+    else
+        status = KD_OK;
+out:
+    return status;
 }
 
 static enum kd_status describe(struct kd_run *run)
 {
     enum kd_status status = KD_EBUG;
-    char *data = describe_data(run->data), *test = describe_data(run->test);
+    char *data = kd_recipe_data_text(run->data), *test = kd_recipe_data_text(run->test);
+    char *text = NULL;
 
     KD_TRY(data != NULL && test != NULL ? KD_OK : KD_EMEMORY);
-    run->text = kd_recipe_text(run->recipe, data, test,
-                               (const char *const *)run->label_digests);
+    text = kd_recipe_text(run->recipe, data, test,
+                          (const char *const *)run->label_digests);
+    KD_TRY(text != NULL ? KD_OK : KD_EMEMORY);
+    if (run->recipe->start != NULL)
+        run->text = kd_format("%sstart: %s\n", text, run->start.digest.hex);
+    else
+        run->text = kd_copy_string(text);
     status = run->text != NULL ? KD_OK : KD_EMEMORY;
 out:
     free(data);
     free(test);
+    free(text);
     return status;
 }
 
@@ -107,6 +111,27 @@ enum kd_status kd_run_renew_optimizer(struct kd_run *run)
     return kd_optimizer_new_adam(run->net->graph, &r->adam, &run->optimizer);
 }
 
+/* The first weights, and the normalisation that goes with them. */
+static enum kd_status begin_network(struct kd_run *run)
+{
+    const struct kd_recipe *r = run->recipe;
+    const struct kd_model *start = &run->start;
+    enum kd_status status = KD_EBUG;
+
+    if (r->start != NULL) {
+        KD_TRY(kd_model_load(r->start, run->net->graph));
+        run->normalize.count = start->num_normalize;
+        memcpy(run->normalize.mean, start->mean, sizeof start->mean);
+        memcpy(run->normalize.deviation, start->deviation, sizeof start->deviation);
+    } else {
+        KD_TRY(kd_graph_initialise(run->net->graph, r->seed));
+        KD_TRY(kd_normalize_measure(run->data, &run->normalize));
+    }
+    status = KD_OK;
+out:
+    return status;
+}
+
 static enum kd_status build(struct kd_run *run)
 {
     const struct kd_recipe *r = run->recipe;
@@ -117,13 +142,12 @@ static enum kd_status build(struct kd_run *run)
     enum kd_status status = KD_EBUG;
 
     KD_TRY(kd_network_build(&r->arch, &sizes, (size_t)r->batch, true, &run->net));
-    KD_TRY(kd_graph_initialise(run->net->graph, r->seed));
+    KD_TRY(begin_network(run));
     KD_TRY(kd_average_init(run));
     KD_TRY(kd_run_renew_optimizer(run));
     if (run->test != NULL || run->order.num_held > 0)
         KD_TRY(
             kd_network_build(&r->arch, &sizes, MEASURE_BATCH, false, &run->measured));
-    KD_TRY(kd_normalize_measure(run->data, &run->normalize));
     KD_TRY(KD_NEW(run->logits, logits));
     KD_TRY(KD_NEW(run->gradient, logits));
     status = KD_OK;
@@ -144,6 +168,7 @@ static enum kd_status open_loader(struct kd_run *run)
 void kd_run_close(struct kd_run *run)
 {
     kd_loader_close(run->loader);
+    kd_watch_close(run->watch);
     kd_feed_clear(&run->feed[0]);
     kd_feed_clear(&run->feed[1]);
     kd_optimizer_free(run->optimizer);
@@ -167,8 +192,10 @@ enum kd_status kd_run_open(struct kd_run *run)
     KD_TRY(open_inputs(run));
     KD_TRY(choose_samples(run));
     KD_TRY(kd_stages_check(run));
-    KD_TRY(check_inputs(run));
+    KD_TRY(kd_recipe_check_data(run->recipe, run->data, run->test, run->classes));
+    KD_TRY(check_start(run));
     KD_TRY(describe(run));
+    KD_TRY(kd_watch_open(run));
     KD_TRY(build(run));
     KD_TRY(open_loader(run));
     status = KD_OK;
@@ -176,11 +203,18 @@ out:
     return status;
 }
 
+char *kd_run_history(const struct kd_run *run)
+{
+    return kd_format("kd-train %s\n%s", kd_version(), run->text);
+}
+
 bool kd_run_finished(const struct kd_run *run)
 {
-    const uint64_t patience = run->recipe->patience;
+    const struct kd_recipe *r = run->recipe;
+    const uint64_t patience = r->patience;
+    const bool last = kd_recipe_stage(r, run->epoch) + 1 == r->num_stages;
 
-    return run->epoch >= run->recipe->all_epochs ||
+    return run->epoch >= r->all_epochs || (last && kd_watch_stopped(run)) ||
            (patience > 0 && run->best.epoch > 0 &&
             run->epoch - run->best.epoch >= patience);
 }

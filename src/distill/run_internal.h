@@ -8,6 +8,8 @@
 
 #include "kd/batch.h"
 #include "kd/dataset.h"
+#include "kd/h5.h"
+#include "kd/json.h"
 #include "kd/labels.h"
 #include "kd/loader.h"
 #include "kd/model.h"
@@ -37,6 +39,7 @@ struct kd_run {
     struct kd_dataset *data, *test; /* test: NULL if there is none */
     size_t classes;
     struct kd_digest class_map;
+    struct kd_model start; /* whose weights it begins with, if recipe->start is there */
     struct kd_normalize normalize;
     struct kd_order order;
     struct kd_feed feed[2];
@@ -62,11 +65,13 @@ struct kd_run {
     float **average; /* [parameters] of the weights, in their layout; NULL: none */
     float *logits;   /* [batch][classes] */
     float *gradient; /* [batch][classes] */
+    struct kd_watch *watch; /* NULL: the recipe monitors nothing */
 
     uint64_t steps; /* of an epoch */
     uint64_t epoch; /* finished */
     struct kd_judgement best;
-    char *metrics; /* metrics.jsonl so far */
+    struct kd_judgement stage_best; /* of the stage, where the next begins from it */
+    char *metrics;                  /* metrics.jsonl so far */
     size_t metrics_size;
 };
 
@@ -94,6 +99,9 @@ void kd_run_close(struct kd_run *run);
 
 /* Whether the last epoch is done, or so many went by without a better one. */
 bool kd_run_finished(const struct kd_run *run);
+
+/* What made the files of a run, for people; on the heap, NULL with a message. */
+char *kd_run_history(const struct kd_run *run) KD_CHECKED;
 
 /* Makes an optimiser that has no memory, in place of the one that there may be. */
 enum kd_status kd_run_renew_optimizer(struct kd_run *run) KD_CHECKED;
@@ -127,12 +135,59 @@ enum kd_status kd_feed_fill(void *run, void *feed, uint64_t epoch,
 enum kd_status kd_run_step(struct kd_run *run, const struct kd_feed *feed,
                            uint64_t step, struct kd_epoch *epoch) KD_CHECKED;
 
+/* -- keep.c ----------------------------------------------------------------- */
+
+/* Saves the network as it is, or its average, in the run's directory. */
+enum kd_status kd_keep_network(struct kd_run *run, const char *name) KD_CHECKED;
+
+/* Keeps the network of the epoch that has passed if it is the best so far, of the run
+ * or of a stage whose best the next one begins from, or one of the footsteps that the
+ * recipe asks for. */
+enum kd_status kd_keep_epoch(struct kd_run *run,
+                             const struct kd_epoch *epoch) KD_CHECKED;
+
+/* Puts the weights of the best epoch of the stage before in the network's place, and
+ * in its average's. */
+enum kd_status kd_keep_start(struct kd_run *run, size_t index) KD_CHECKED;
+
+/* -- monitor_train.c --------------------------------------------------------- */
+
+/* Makes run->watch if a stage of the recipe is monitored; run->text is there. In all
+ * that follows a run that is not monitored is left alone. */
+enum kd_status kd_watch_open(struct kd_run *run) KD_CHECKED;
+void kd_watch_close(struct kd_watch *watch);
+
+/* Before the first epoch of a stage, before and after each. */
+void kd_watch_begin_stage(struct kd_run *run);
+void kd_watch_begin_epoch(struct kd_run *run);
+void kd_watch_end_epoch(struct kd_run *run);
+
+/* Whether the stage of run->epoch is over, before its last epoch, as nothing more is
+ * gained in it. */
+bool kd_watch_stopped(const struct kd_run *run);
+
+/* Compares run->logits with the targets of a step, and adds what comes of it. */
+enum kd_status kd_watch_step(struct kd_run *run, const struct kd_feed *feed,
+                             struct kd_targets *targets) KD_CHECKED;
+
+/* Adds the epoch's figures to its line. */
+void kd_watch_json(const struct kd_run *run, struct kd_json *json);
+
+/* To a checkpoint, and from it; to monitor.h5. */
+enum kd_status kd_watch_checkpoint(const struct kd_run *run,
+                                   struct kd_h5 *file) KD_CHECKED;
+enum kd_status kd_watch_go_on(struct kd_run *run, struct kd_h5 *file) KD_CHECKED;
+enum kd_status kd_watch_save(const struct kd_run *run) KD_CHECKED;
+
 /* -- average.c -------------------------------------------------------------- */
 
 /* Begins an average of the weights and buffers as they are, if the recipe asks for
  * one. */
 enum kd_status kd_average_init(struct kd_run *run) KD_CHECKED;
 void kd_average_clear(struct kd_run *run);
+
+/* Makes it the weights and buffers as they are now; nothing where there is none. */
+void kd_average_restart(struct kd_run *run);
 
 /* average = decay * average + (1 - decay) * value */
 void kd_average_step(struct kd_run *run);
@@ -141,6 +196,10 @@ void kd_average_step(struct kd_run *run);
 void kd_average_swap(struct kd_run *run);
 
 /* -- checkpoint.c ----------------------------------------------------------- */
+
+/* What has diverged is nothing to go on from: KD_EDATA for a weight that is not finite.
+ */
+enum kd_status kd_checkpoint_check(const struct kd_run *run) KD_CHECKED;
 
 /* Writes DIRECTORY/checkpoint.h5 for run->epoch. */
 enum kd_status kd_checkpoint_save(const struct kd_run *run) KD_CHECKED;

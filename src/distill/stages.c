@@ -10,29 +10,6 @@
 
 /* -- views ------------------------------------------------------------------ */
 
-/* What is held out must not be seen in mixtures either: where the rest is in one piece,
- * that is what partners are taken from, unless the recipe or the cache says whence. */
-static enum kd_status settle_partners(struct kd_run *run)
-{
-    const struct kd_order *o = &run->order;
-    const uint64_t first = kd_dataset_facts(run->data)->first;
-    struct kd_view_spec *v = &run->views;
-
-    if (kd_view_mixes(v) && v->to == 0 && o->kept != NULL &&
-        o->kept[o->count - 1] - o->kept[0] + 1 == o->count) {
-        v->from = first + o->kept[0];
-        v->to = first + o->kept[o->count - 1] + 1;
-    }
-    const enum kd_status status = kd_view_settle(v, kd_dataset_facts(run->data));
-    for (uint32_t i = 0; status == KD_OK && kd_view_mixes(v) && i < o->num_held; i++)
-        if (first + o->held[i] >= v->from && first + o->held[i] < v->to)
-            return kd_fail(KD_EUSAGE,
-                           "augment: sample %llu is held out, but might be mixed into "
-                           "others: hold out the first or last ids (--holdout A:B)",
-                           (unsigned long long)first + o->held[i]);
-    return status;
-}
-
 /* The student sees what the teacher saw. */
 static enum kd_status check_cached_views(const struct kd_run *run)
 {
@@ -61,7 +38,8 @@ static enum kd_status choose_views(struct kd_run *run)
     if (augment == NULL)
         augment = cached ? id->augment : "none";
     KD_TRY(kd_view_parse(augment, cached ? id->seed : r->seed, &run->views));
-    KD_TRY(settle_partners(run));
+    KD_TRY(
+        kd_order_settle_views(&run->order, kd_dataset_facts(run->data), &run->views));
     if (cached)
         KD_TRY(check_cached_views(run));
     status = KD_OK;
@@ -83,6 +61,7 @@ static enum kd_status open_labels(const struct kd_run *run, const struct kd_stag
         .logits = s->loss.kind == KD_LOSS_MSE,
         .clean_view = s->labels_view == KD_LABELS_CLEAN_VIEW,
         .classes = run->classes,
+        .merge = kd_stage_merges(s) ? &s->merge : NULL,
     };
 
     *labels = NULL;
@@ -94,12 +73,24 @@ static enum kd_status open_labels(const struct kd_run *run, const struct kd_stag
 }
 
 /* Of no soft labels too, on the heap. */
-static enum kd_status describe_labels(const struct kd_labels *labels, char **text)
+static enum kd_status describe_labels(const struct kd_stage *s,
+                                      const struct kd_labels *labels, char **text)
 {
+    enum kd_status status = KD_EBUG;
+    char *caches = NULL;
+
     if (labels != NULL)
-        return kd_labels_describe(labels, text);
-    *text = kd_copy_string(KD_LABELS_NONE);
-    return *text != NULL ? KD_OK : KD_EMEMORY;
+        KD_TRY(kd_labels_describe(labels, &caches));
+    if (labels != NULL && kd_labels_count(labels) > 1)
+        *text =
+            kd_format("%s %s", caches,
+                      s->labels_order == KD_LABELS_RANDOM ? "random" : "sequential");
+    else
+        *text = kd_copy_string(labels != NULL ? caches : KD_LABELS_NONE);
+    status = *text != NULL ? KD_OK : KD_EMEMORY;
+out:
+    free(caches);
+    return status;
 }
 
 /* -- before the first step ------------------------------------------------------- */
@@ -165,7 +156,7 @@ static enum kd_status check_stage(struct kd_run *run, size_t index)
         KD_TRY(check_scales(run));
     }
     KD_TRY(choose_views(run));
-    KD_TRY(describe_labels(run->labels, &run->label_digests[index]));
+    KD_TRY(describe_labels(run->stage, run->labels, &run->label_digests[index]));
     if (run->labels != NULL && kd_labels_identity(run->labels) != NULL &&
         (index == 0 || !kd_labels_last(run->labels))) {
         run->opened[index] = run->labels;
@@ -212,7 +203,7 @@ static enum kd_status open_again(struct kd_run *run, size_t index)
     char *digest = NULL;
 
     KD_TRY(open_labels(run, run->stage, &run->labels));
-    KD_TRY(describe_labels(run->labels, &digest));
+    KD_TRY(describe_labels(run->stage, run->labels, &digest));
     if (strcmp(digest, run->label_digests[index]) != 0) {
         status = kd_fail(KD_EDATA,
                          "%s: is another cache than the one that the run began with",
@@ -245,24 +236,53 @@ out:
     return status;
 }
 
+/* What a stage begins with, before its first epoch. */
+static enum kd_status begin(struct kd_run *run, size_t index)
+{
+    enum kd_status status = KD_EBUG;
+
+    if (run->stage->from_best)
+        KD_TRY(kd_keep_start(run, index));
+    if (index > 0 && run->stage->reset)
+        KD_TRY(kd_run_renew_optimizer(run));
+    run->stage_best = (struct kd_judgement){0};
+    kd_watch_begin_stage(run);
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* The epochs of a stage that was stopped count as gone by: what comes behind them has
+ * the numbers, views and orders that it would have had. */
+static void skip_rest(struct kd_run *run)
+{
+    const struct kd_recipe *r = run->recipe;
+    const struct kd_stage *s = &r->stages[kd_recipe_stage(r, run->epoch)];
+
+    run->epoch = s->before + s->epochs;
+}
+
 enum kd_status kd_stages_begin_epoch(struct kd_run *run)
 {
     const struct kd_recipe *r = run->recipe;
+    enum kd_status status = KD_EBUG;
+
+    if (kd_watch_stopped(run))
+        skip_rest(run);
     const uint64_t epoch = run->epoch + 1;
     const size_t index = kd_recipe_stage(r, epoch);
     const struct kd_stage *s = &r->stages[index];
-    enum kd_status status = KD_EBUG;
-
     if (run->stage != s)
         KD_TRY(enter(run, index));
-    if (index > 0 && s->reset && epoch == s->before + 1)
-        KD_TRY(kd_run_renew_optimizer(run));
+    if (epoch == s->before + 1)
+        KD_TRY(begin(run, index));
     run->count = kd_recipe_count(r, s, epoch);
     run->loss = s->loss;
     run->loss.soft *= kd_ramp_weight(&s->ramp, run->count.now);
     run->scale = s->scale * kd_anneal_factor(kd_anneal_step(run->count.now,
                                                             run->count.all, s->anneal),
                                              s->anneal);
+    kd_watch_begin_epoch(run);
     status = KD_OK;
 out:
     return status;

@@ -26,40 +26,12 @@ static enum kd_status check_finite(const struct kd_run *run, uint64_t step,
     return status;
 }
 
-/* The Euclidean norm of all gradients together. */
-static double gradient_norm(const struct kd_graph *graph)
-{
-    double sum = 0;
-
-    for (size_t i = 0; i < kd_graph_num_parameters(graph); i++) {
-        const struct kd_parameter *p = kd_graph_parameter(graph, i);
-        for (size_t j = 0; p->gradient != NULL && j < p->size; j++)
-            sum += (double)p->gradient[j] * (double)p->gradient[j];
-    }
-    return sqrt(sum);
-}
-
-static void scale_gradients(const struct kd_graph *graph, float factor)
-{
-    for (size_t i = 0; i < kd_graph_num_parameters(graph); i++) {
-        const struct kd_parameter *p = kd_graph_parameter(graph, i);
-        for (size_t j = 0; p->gradient != NULL && j < p->size; j++)
-            p->gradient[j] *= factor;
-    }
-}
-
-/* Gradients longer than the recipe allows are scaled down to that (Pascanu, Mikolov,
- * Bengio 2013). */
 static enum kd_status clip(const struct kd_run *run, uint64_t step)
 {
-    const struct kd_graph *graph = run->net->graph;
-
     if (run->recipe->clip == 0)
         return KD_OK;
-    const double norm = gradient_norm(graph);
-    if (norm > run->recipe->clip && isfinite(norm))
-        scale_gradients(graph, (float)(run->recipe->clip / norm));
-    return check_finite(run, step, "the gradient's norm", norm);
+    return check_finite(run, step, "the gradient's norm",
+                        kd_graph_clip(run->net->graph, run->recipe->clip));
 }
 
 enum kd_status kd_run_step(struct kd_run *run, const struct kd_feed *feed,
@@ -67,17 +39,18 @@ enum kd_status kd_run_step(struct kd_run *run, const struct kd_feed *feed,
 {
     const struct kd_batch *b = &feed->batch;
     const bool mixes = kd_view_mixes(&run->views);
-    const struct kd_targets targets = {.label = b->label,
-                                       .partner = mixes ? b->partner_label : NULL,
-                                       .ratio = mixes ? b->ratio : NULL,
-                                       .soft = feed->soft.p,
-                                       .tail = feed->soft.tail,
-                                       .found = feed->soft.found};
+    struct kd_targets targets = {.label = b->label,
+                                 .partner = mixes ? b->partner_label : NULL,
+                                 .ratio = mixes ? b->ratio : NULL,
+                                 .soft = feed->soft.p,
+                                 .tail = feed->soft.tail,
+                                 .found = feed->soft.found};
     enum kd_status status = KD_EBUG;
 
     kd_tensor_set(run->net->input, b->input, b->size);
     KD_TRY(kd_graph_forward(run->net->graph));
     kd_tensor_get(run->net->logits, run->logits, b->size);
+    KD_TRY(kd_watch_step(run, feed, &targets));
     KD_TRY(kd_loss_batch(&run->loss, b->size, run->net->sizes.classes, run->logits,
                          &targets, run->gradient, &epoch->sums));
     KD_TRY(check_finite(run, step, "the loss", epoch->sums.total));

@@ -9,10 +9,8 @@
 #include "kd/memory.h"
 #include "kd/place.h"
 #include "kd/progress.h"
-#include "kd/version.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* -- the loop --------------------------------------------------------------- */
 
@@ -48,47 +46,6 @@ out:
     return status;
 }
 
-/* The network as it is, or its average, in the run's directory. */
-static enum kd_status save(struct kd_run *run, const char *name)
-{
-    struct kd_model model = {
-        .arch = run->net->arch,
-        .sizes = run->net->sizes,
-        .class_map_digest = run->class_map,
-        .num_normalize = run->normalize.count,
-        .epoch = run->epoch,
-    };
-    char *history = kd_format("kd-train %s\n%s", kd_version(), run->text);
-    char *path = kd_path_join(run->directory, name);
-    enum kd_status status = KD_EMEMORY;
-
-    memcpy(model.mean, run->normalize.mean, sizeof model.mean);
-    memcpy(model.deviation, run->normalize.deviation, sizeof model.deviation);
-    kd_average_swap(run);
-    if (history != NULL && path != NULL)
-        status = kd_model_save(path, &model, run->net->graph, history);
-    kd_average_swap(run);
-    free(history);
-    free(path);
-    return status;
-}
-
-/* Keeps the network if it is the best so far. */
-static enum kd_status judge(struct kd_run *run, const struct kd_epoch *e)
-{
-    const struct kd_measure *m =
-        run->recipe->select == KD_SELECT_TEST ? &e->test : &e->holdout;
-    struct kd_judgement *best = &run->best;
-
-    if (m->samples == 0)
-        return KD_OK;
-    if (best->epoch > 0 && (m->accuracy < best->accuracy ||
-                            (m->accuracy == best->accuracy && m->nll >= best->nll)))
-        return KD_OK;
-    *best = (struct kd_judgement){run->epoch, m->accuracy, m->nll};
-    return save(run, "best.h5");
-}
-
 static enum kd_status run_epochs(struct kd_run *run)
 {
     enum kd_status status = KD_EBUG;
@@ -98,12 +55,13 @@ static enum kd_status run_epochs(struct kd_run *run)
         KD_TRY(kd_stages_begin_epoch(run));
         KD_TRY(run_epoch(run, &e));
         run->epoch++;
+        kd_watch_end_epoch(run);
         KD_TRY(kd_run_validate(run, &e));
-        KD_TRY(judge(run, &e));
+        KD_TRY(kd_keep_epoch(run, &e));
         KD_TRY(kd_diary_epoch(run, &e));
         KD_TRY(kd_checkpoint_save(run));
     }
-    if (run->epoch < run->recipe->all_epochs)
+    if (run->epoch < run->recipe->all_epochs && !kd_watch_stopped(run))
         kd_log(KD_LOG_INFO,
                "%s: stopped early: no epoch since %llu was better than its %.2f %%",
                run->directory, (unsigned long long)run->best.epoch,
@@ -125,7 +83,8 @@ static enum kd_status go_on(struct kd_run *run)
         kd_log(KD_LOG_INFO, "%s: goes on behind epoch %llu", run->directory,
                (unsigned long long)run->epoch);
     KD_TRY(run_epochs(run));
-    KD_TRY(save(run, "model.h5"));
+    KD_TRY(kd_watch_save(run));
+    KD_TRY(kd_keep_network(run, "model.h5"));
     KD_TRY(kd_diary_event(run, "done", 0));
     status = KD_OK;
 out:

@@ -657,7 +657,13 @@ static void stages_that_make_no_sense_are_refused_with_their_place(void **state)
         {"[{labels: c, anneal: 31}]", "31 steps do not fit in 30 epochs"},
         {"[{labels: '-'}, {labels: '-'}]", "stdin can be read once"},
         {"[{labels: 'a,-,-'}]", "'-' twice"},
-        {"[{labels: c, labels-order: random}]", "with several caches alone"}};
+        {"[{labels: c, labels-order: random}]", "with several caches in turn alone"},
+        {"[{labels: 'a,b', policy: vote, labels-order: random}]",
+         "labels-order: means something with several caches in turn alone"},
+        {"[{labels: 'a,b', policy: mean}]", "mean-prob, mean-logit"},
+        {"[{labels: 'a,b', weights: '1,2'}]", "weights: means something with a policy"},
+        {"[{labels: virtual, policy: vote}]", "policy: means something with caches"},
+        {"[{labels: 'a,b', policy: vote, merge-holdou: x}]", "'merge-holdout'?"}};
     struct parsed p;
 
     (void)state;
@@ -687,6 +693,32 @@ static void an_option_of_the_recipe_needs_one_stage_that_heeds_it(void **state)
     assert_refused(&p, KD_ERECIPE, "gamma: means something with");
     PARSE(&p, BASE, "--virtual-correct=0.9", "--stages=[{labels: a}, {labels: b}]");
     assert_refused(&p, KD_ERECIPE, "with labels virtual alone");
+}
+
+static void a_stage_may_merge_its_caches(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--labels=a,b", "--policy=random", "--merge-seed=3", "--seed=2",
+          "--stages=[{policy: leave-one-out, labels-order: random}, {merge-seed: 5},"
+          " {labels: none}]");
+    assert_parsed(&p);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(kd_stage_merges(&p.recipe.stages[i]));
+    assert_int_equal(p.recipe.stages[0].merge.policy.policy, KD_POLICY_LEAVE_ONE_OUT);
+    assert_int_equal(p.recipe.stages[1].merge.policy.policy, KD_POLICY_RANDOM);
+    assert_int_equal(p.recipe.stages[0].merge.policy.seed, 3);
+    assert_int_equal(p.recipe.stages[1].merge.policy.seed, 5);
+    assert_int_equal(p.recipe.seed, 2);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--labels=a,b");
+    assert_parsed(&p);
+    assert_false(kd_stage_merges(&p.recipe.stages[0]));
+    close_parsed(&p);
+    PARSE(&p, BASE, "--labels=a,b", "--merge-missing=skip");
+    assert_refused(&p, KD_ERECIPE,
+                   "merge-missing: means something with a policy alone");
 }
 
 static void the_text_of_stages_is_this(void **state)
@@ -752,6 +784,7 @@ int main(void)
         cmocka_unit_test(a_stages_epochs_are_counted_from_its_first_or_the_runs),
         cmocka_unit_test(stages_that_make_no_sense_are_refused_with_their_place),
         cmocka_unit_test(an_option_of_the_recipe_needs_one_stage_that_heeds_it),
+        cmocka_unit_test(a_stage_may_merge_its_caches),
         cmocka_unit_test(the_text_of_stages_is_this),
     };
 

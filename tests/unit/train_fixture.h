@@ -230,8 +230,12 @@ out:
     return status;
 }
 
-static inline struct outcome train(const char *directory, const struct trap *at,
-                                   const char *const *arguments)
+/* A run in `directory`, by a child. */
+typedef enum kd_status run_call(const char *directory, const char *const *arguments);
+
+static inline struct outcome run_apart(run_call *run, const char *directory,
+                                       const struct trap *at,
+                                       const char *const *arguments)
 {
     struct outcome outcome = {.status = -1};
     int ends[2], ended = 0;
@@ -242,9 +246,10 @@ static inline struct outcome train(const char *directory, const struct trap *at,
     pid_t child = fork();
     if (child == 0) {
         close(ends[0]);
+        setenv("CMOCKA_TEST_ABORT", "1", 1); /* no test goes on in the child */
         if (at != NULL)
             trap = *at;
-        outcome.status = (int)train_here(directory, arguments);
+        outcome.status = (int)run(directory, arguments);
         snprintf(outcome.error, sizeof outcome.error, "%s", kd_error());
         bool told = write(ends[1], &outcome, sizeof outcome) == sizeof outcome;
         exit(told ? 0 : 1); /* a leak, under AddressSanitizer, is not 0 either */
@@ -258,6 +263,12 @@ static inline struct outcome train(const char *directory, const struct trap *at,
     else
         assert_true(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGKILL);
     return outcome;
+}
+
+static inline struct outcome train(const char *directory, const struct trap *at,
+                                   const char *const *arguments)
+{
+    return run_apart(train_here, directory, at, arguments);
 }
 
 /* A run of 3 epochs of 4 steps in the fixture's directory `name`. */
@@ -347,7 +358,7 @@ static inline double metric(const char *name, unsigned epoch, const char *key)
     "--network={family: mlp, hidden: [16], batch-norm: false}", "--lr=1e-9",           \
         "--momentum=0", "--no-nesterov"
 
-static bool near(double a, double b)
+static inline bool near(double a, double b)
 {
     return fabs(a - b) < 1e-5;
 }
