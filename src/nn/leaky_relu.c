@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* Leaky ReLU: x where it is positive, else a small share of it (Maas, Hannun, Ng 2013).
+ */
+#include "nn/graph_internal.h"
+
+static enum kd_status forward(struct kd_layer *layer)
+{
+    const float *slope = layer->state, *x = layer->input[0]->data;
+    float *y = layer->output->data;
+    const size_t n = layer->output->size;
+
+#pragma omp parallel for
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] < 0 ? *slope * x[i] : x[i];
+    return KD_OK;
+}
+
+/* The slope is positive, so that y has the sign of x. */
+static enum kd_status backward(struct kd_layer *layer)
+{
+    const float *slope = layer->state, *y = layer->output->data;
+    const float *dy = layer->output->gradient;
+    float *dx = kd_gradient_begin(layer->input[0]);
+    const size_t n = layer->output->size;
+
+    if (dx == NULL)
+        return KD_OK;
+#pragma omp parallel for
+    for (size_t i = 0; i < n; i++)
+        dx[i] = y[i] < 0 ? *slope * dy[i] : dy[i];
+    kd_gradient_end(layer->input[0], dx);
+    return KD_OK;
+}
+
+struct kd_tensor *kd_graph_leaky_relu(struct kd_graph *graph, struct kd_tensor *x,
+                                      double slope)
+{
+    struct kd_tensor *y;
+    struct kd_layer *layer;
+
+    if (!kd_graph_ready(graph, x))
+        return NULL;
+    y = kd_graph_new_tensor(graph, x->channels, x->height, x->width, x->blocked);
+    layer = kd_graph_new_layer(graph, "leaky relu", sizeof(float));
+    if (y == NULL || layer == NULL)
+        return NULL;
+    *(float *)layer->state = (float)slope;
+    layer->forward = forward;
+    layer->backward = backward;
+    kd_layer_connect(layer, x, NULL, y, false);
+    return y;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* What a run will be: its members, memory, and time, from a few steps that are thrown
+ * away. */
+#include "peers/engine_internal.h"
+
+#include "kd/memory.h"
+#include "kd/progress.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Steps are timed until so many seconds are over, or so many of them; the first ones,
+ * which fill caches and make kernels, do not count. */
+#define SECONDS 1.0
+#define STEPS   20
+#define WARM_UP 2
+#define MEGA    1048576.0
+
+/* Seconds of a step. */
+static enum kd_status time_steps(struct kd_peers *p, double *seconds)
+{
+    const uint64_t most = p->steps < STEPS ? p->steps : STEPS;
+    const uint64_t warm_up = most > WARM_UP ? WARM_UP : 0;
+    enum kd_status status = KD_EBUG;
+    double started = kd_seconds(), taken = 0;
+    uint64_t step = 0;
+
+    kd_peers_begin_epoch(p);
+    if (p->recipe->chosen->begin != NULL)
+        KD_TRY(p->recipe->chosen->begin(p));
+    for (; step < most && taken < SECONDS; step++) {
+        if (kd_interrupted()) {
+            status = kd_fail_interrupted("timing");
+            goto out;
+        }
+        if (step == warm_up)
+            started = kd_seconds();
+        KD_TRY(kd_peers_begin_step(p, step));
+        KD_TRY(p->recipe->chosen->step(p));
+        if (step >= warm_up)
+            taken = kd_seconds() - started;
+    }
+    *seconds = taken / (double)(step - warm_up);
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* "1 h 02 min", "3 min 20 s", "4.1 s" */
+static void duration_text(double seconds, char text[32])
+{
+    const unsigned long whole = (unsigned long)(seconds + 0.5);
+
+    if (seconds < 60)
+        snprintf(text, 32, "%.1f s", seconds);
+    else if (seconds < 3600)
+        snprintf(text, 32, "%lu min %02lu s", whole / 60, whole % 60);
+    else
+        snprintf(text, 32, "%lu h %02lu min", whole / 3600, whole / 60 % 60);
+}
+
+static double memory_of(const struct kd_peers *p)
+{
+    return (double)(kd_team_memory(p->learning) + kd_team_memory(p->measuring)) / MEGA;
+}
+
+enum kd_status kd_peers_forecast(struct kd_peers *p, char **text)
+{
+    const double left = (double)(p->recipe->base.all_epochs - p->private->done);
+    char one[32], all[32];
+    double step = 0;
+    const enum kd_status status = time_steps(p, &step);
+
+    if (status != KD_OK)
+        return status;
+    duration_text(step * (double)p->steps, one);
+    duration_text(step * (double)p->steps * left, all);
+    *text = kd_format(
+        "%s, %zu networks: %.1f MiB, some %s an epoch, %s for the %.0f to "
+        "come, without measuring",
+        p->recipe->chosen->name, p->recipe->count, memory_of(p), one, all, left);
+    return *text != NULL ? KD_OK : KD_EMEMORY;
+}
+
+/* -- the table ----------------------------------------------------------------- */
+
+static size_t count_parameters(const struct kd_graph *graph)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < kd_graph_num_parameters(graph); i++)
+        if (kd_graph_parameter(graph, i)->trained)
+            count += kd_graph_parameter(graph, i)->count;
+    return count;
+}
+
+static void write_team(const struct kd_peers *p, FILE *to)
+{
+    char arch[256];
+
+    fprintf(to, "%-16s %s: %s\n", "method", p->recipe->chosen->name,
+            p->recipe->chosen->help);
+    for (size_t k = 0; k < p->recipe->count; k++) {
+        kd_arch_text(&p->recipe->arch[k], arch);
+        fprintf(to, "%-16s %s\n", p->recipe->name[k], arch);
+    }
+    fprintf(to, "\n%-24s %8s %12s %10s\n", "part", "batch", "parameters", "memory");
+    for (size_t i = 0; i < p->learning->num_parts; i++) {
+        const struct kd_part *part = p->learning->part[i];
+        fprintf(to, "%-24s %8zu %12zu %6.1f MiB\n", part->name,
+                kd_graph_batch(part->graph), count_parameters(part->graph),
+                (double)kd_graph_memory(part->graph) / MEGA);
+    }
+}
+
+static void write_estimate(const struct kd_peers *p, double step, FILE *to)
+{
+    const struct kd_recipe *r = &p->recipe->base;
+    const struct kd_order *order = &p->private->order[0];
+    const double epoch = step * (double)p->steps;
+    char one[32], all[32];
+
+    duration_text(epoch, one);
+    duration_text(epoch * (double)r->all_epochs, all);
+    fprintf(to, "\n%-16s %lu of an epoch, %u held out\n", "samples",
+            (unsigned long)order->count, (unsigned)order->num_held);
+    fprintf(to, "%-16s %llu of %llu samples\n", "steps of an epoch",
+            (unsigned long long)p->steps, (unsigned long long)r->batch);
+    fprintf(to, "%-16s %.1f MiB, with moments and what is measured\n", "memory",
+            memory_of(p));
+    fprintf(to, "%-16s %.0f samples/s\n", "speed", (double)r->batch / step);
+    fprintf(to, "%-16s %s\n", "an epoch", one);
+    fprintf(to, "%-16s %s, without measuring\n", "all epochs", all);
+}
+
+enum kd_status kd_peers_rehearse(const struct kd_peers_recipe *recipe, FILE *to)
+{
+    struct kd_peers_private own = {.directory = ""};
+    struct kd_peers p = {.recipe = recipe, .private = &own};
+    enum kd_status status = KD_EBUG;
+    double step = 0;
+
+    KD_TRY(kd_peers_open(&p));
+    write_team(&p, to);
+    KD_TRY(time_steps(&p, &step));
+    write_estimate(&p, step, to);
+    status = ferror(to) ? kd_fail_errno(KD_EIO, "cannot write the table") : KD_OK;
+out:
+    kd_peers_close(&p);
+    return status;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* What several methods have in common: learning alone, and values of their recipes. */
+#include "peers/method_internal.h"
+
+enum kd_status kd_team_learn_alone(struct kd_peers *p)
+{
+    struct kd_team *team = p->learning;
+    enum kd_status status = KD_EBUG;
+
+    KD_TRY(kd_team_show(p, team));
+    for (size_t k = 0; k < team->num_members; k++) {
+        KD_TRY(kd_member_learn(p, &team->member[k], NULL, 0));
+        KD_TRY(kd_part_improve(p, team->member[k].part));
+    }
+    status = KD_OK;
+out:
+    return status;
+}
+
+void kd_peers_ramped(struct kd_recipe *base)
+{
+    base->loss.temperature = 3;
+    base->ramp = (struct kd_ramp){.kind = KD_RAMP_SIGMOID, .epochs = 80};
+}
