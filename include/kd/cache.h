@@ -34,6 +34,9 @@ struct kd_cache;
 enum kd_status kd_cache_open(const char *where, struct kd_cache **cache) KD_CHECKED;
 void kd_cache_close(struct kd_cache *cache); /* NULL is fine */
 
+/* Whether what is named so can be opened again: a directory or a shard, no pipe. */
+bool kd_cache_lasts(const char *where);
+
 const struct kd_identity *kd_cache_identity(const struct kd_cache *cache);
 const char *kd_cache_name(const struct kd_cache *cache); /* as it was given */
 uint64_t kd_cache_rows(const struct kd_cache *cache);

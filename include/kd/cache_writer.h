@@ -35,9 +35,15 @@ struct kd_cache_part {
     uint64_t begin, end; /* its samples: begin to end-1 */
     uint64_t rows;       /* samples times views */
     bool kept;           /* there already */
+    bool hashed;         /* `digest` is that of its file, which this run has made */
+    struct kd_digest digest;
 };
 
 struct kd_cache_writer;
+
+/* How many samples of that identity are about 32 MiB, a power of two: for who need
+ * not fear for much work that is lost with a shard. */
+uint64_t kd_cache_samples_a_shard(const struct kd_identity *identity);
 
 /* Makes and locks `directory`, and looks at what is in it; KD_EUSAGE where that is a
  * training run. Shard n holds the ids n * samples_a_shard and up that the identity
@@ -66,7 +72,15 @@ void kd_cache_writer_set_rows(struct kd_cache_writer *writer, size_t index,
 /* Rows of the shards that were there already. */
 uint64_t kd_cache_writer_kept_rows(const struct kd_cache_writer *writer);
 
+/* Commits the shard of that index, whose rows are all there (kd/shard.h), but leaves
+ * what waits for the disk to a thread beside: the shard has its name when
+ * kd_cache_writer_wait has returned, or this for another one, and a failure may be told
+ * then. `shard` is freed. */
+enum kd_status kd_cache_writer_commit(struct kd_cache_writer *writer, size_t index,
+                                      struct kd_shard_writer *shard) KD_CHECKED;
+enum kd_status kd_cache_writer_wait(struct kd_cache_writer *writer) KD_CHECKED;
+
 /* Writes cache.json, once every shard is there. KD_EDATA where none is. */
-enum kd_status kd_cache_writer_seal(const struct kd_cache_writer *writer) KD_CHECKED;
+enum kd_status kd_cache_writer_seal(struct kd_cache_writer *writer) KD_CHECKED;
 
 #endif

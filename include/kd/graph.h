@@ -90,6 +90,12 @@ size_t kd_graph_batch(const struct kd_graph *graph);
 struct kd_tensor *kd_graph_input(struct kd_graph *graph, size_t channels, size_t height,
                                  size_t width);
 
+/* An input that wants a gradient: what comes out of another graph, and goes on from
+ * there when this one's backward pass is done (kd_tensor_copy, kd_tensor_add_gradient).
+ * It is blocked, however few its channels. */
+struct kd_tensor *kd_graph_gradient_input(struct kd_graph *graph, size_t channels,
+                                          size_t height, size_t width);
+
 /* A square convolution without bias; weights NAME.weight [out][in][k][k]. */
 struct kd_conv {
     size_t channels; /* out */
@@ -123,6 +129,10 @@ struct kd_tensor *kd_graph_batch_norm(struct kd_graph *graph, struct kd_tensor *
                                       const char *name);
 
 struct kd_tensor *kd_graph_relu(struct kd_graph *graph, struct kd_tensor *x);
+
+/* x where it is positive, else slope * x, 0 < slope < 1 (Maas, Hannun, Ng 2013). */
+struct kd_tensor *kd_graph_leaky_relu(struct kd_graph *graph, struct kd_tensor *x,
+                                      double slope);
 
 /* x * Phi(x), with the normal distribution's Phi itself (Hendrycks, Gimpel 2016). */
 struct kd_tensor *kd_graph_gelu(struct kd_graph *graph, struct kd_tensor *x);
@@ -180,8 +190,38 @@ struct kd_tensor *kd_graph_average_pool(struct kd_graph *graph, struct kd_tensor
 struct kd_tensor *kd_graph_dense(struct kd_graph *graph, struct kd_tensor *x,
                                  const char *name, size_t out);
 
-/* The same values, through which no gradient goes. */
+/* The same without b. */
+struct kd_tensor *kd_graph_unbiased_dense(struct kd_graph *graph, struct kd_tensor *x,
+                                          const char *name, size_t out);
+
+/* softmax(x / temperature) over the channels of a vector, [N][C][1][1]. */
+struct kd_tensor *kd_graph_softmax(struct kd_graph *graph, struct kd_tensor *x,
+                                   double temperature);
+
+/* x times the sample's number in a channel of `weights` [N][C][1][1]: what a gate lets
+ * through. */
+struct kd_tensor *kd_graph_weigh(struct kd_graph *graph, struct kd_tensor *x,
+                                 struct kd_tensor *weights, size_t channel);
+
+/* Attention between K voices on one sample: the batch is the samples of voice 1, then
+ * those of voice 2, ..., so that sample n of voice a is row a * N / K + n. All tensors
+ * are vectors. With a softmax between them,
+ *
+ *     scores   [N][K]  of sample n, voice a for voice b: left[a, n] . right[b, n]
+ *     voices   [N][C]  sum over b of weights[a, n][b] * values[b, n]
+ *     mean     [N][C]  the same for all a: the mean over b of values[b, n]
+ */
+struct kd_tensor *kd_graph_voice_scores(struct kd_graph *graph, struct kd_tensor *left,
+                                        struct kd_tensor *right, size_t voices);
+struct kd_tensor *kd_graph_voices(struct kd_graph *graph, struct kd_tensor *weights,
+                                  struct kd_tensor *values);
+struct kd_tensor *kd_graph_mean_voice(struct kd_graph *graph, struct kd_tensor *values,
+                                      size_t voices);
+
+/* The same values, through which no gradient goes; or `factor` times the gradient. */
 struct kd_tensor *kd_graph_detach(struct kd_graph *graph, struct kd_tensor *x);
+struct kd_tensor *kd_graph_scale_gradient(struct kd_graph *graph, struct kd_tensor *x,
+                                          double factor);
 
 /* Marks a tensor that will be read or given a gradient from outside. */
 void kd_graph_output(struct kd_graph *graph, struct kd_tensor *tensor);
@@ -219,6 +259,31 @@ void kd_tensor_get(const struct kd_tensor *tensor, float *values, size_t samples
 void kd_tensor_set_gradient(struct kd_tensor *tensor, const float *values);
 void kd_tensor_get_gradient(const struct kd_tensor *tensor, float *values);
 
+/* From one graph to another, between tensors of equal channels, height and width, a
+ * gradient input (or a blocked one) and an output. kd_tensor_copy: all samples of
+ * `from` become those of the input `to` from `first` on. kd_tensor_add_gradient, when
+ * the input's graph has gone backward: the output `to`, before its own graph does, is
+ * given the gradient of the samples from `first` on of `from`, added to what it was
+ * given before in this pass. */
+void kd_tensor_copy(struct kd_tensor *to, size_t first, const struct kd_tensor *from);
+void kd_tensor_add_gradient(struct kd_tensor *to, const struct kd_tensor *from,
+                            size_t first);
+
+/* Where the time of a layer goes: its values; backward the gradient of what it read,
+ * and that of its weights if that is taken apart (convolutions); copies of weights in
+ * the layout of a kernel. */
+enum kd_pass {
+    KD_PASS_FORWARD,
+    KD_PASS_BACKWARD,
+    KD_PASS_WEIGHTS,
+    KD_PASS_COPIES,
+    KD_NUM_PASSES
+};
+
+/* Seconds that the last kd_graph_forward, and the kd_graph_backward behind it, spent on
+ * a layer. */
+double kd_graph_seconds(const struct kd_graph *graph, size_t index, enum kd_pass pass);
+
 /* -- parameters ----------------------------------------------------------- */
 
 size_t kd_graph_num_parameters(const struct kd_graph *graph);
@@ -230,6 +295,10 @@ void kd_parameter_get(const struct kd_parameter *parameter, const float *from,
                       float *plain);
 void kd_parameter_set(const struct kd_parameter *parameter, const float *plain,
                       float *to);
+
+/* The Euclidean norm of all gradients together, as it was: where it is more than `most`
+ * and finite they are then scaled down to that (Pascanu, Mikolov, Bengio 2013). */
+double kd_graph_clip(struct kd_graph *graph, double most);
 
 /* Says that values were written, so that what is derived from them (copies in
  * another layout) is made again before the next run. */

@@ -51,4 +51,12 @@ enum kd_status kd_parallel(size_t count, size_t grain,
                                                   size_t end),
                            void *context) KD_CHECKED;
 
+/* The same in ranges of `share` (the last may be shorter), which threads take one after
+ * another, so that one that is held up by other work leaves more to the others.
+ * `worker` is less than kd_threads(), and no two calls with the same one overlap. */
+enum kd_status kd_parallel_shares(size_t count, size_t share,
+                                  enum kd_status (*body)(void *context, size_t worker,
+                                                         size_t begin, size_t end),
+                                  void *context) KD_CHECKED;
+
 #endif

@@ -99,4 +99,77 @@ KD_VECTOR_INLINE float kd_vector_log(float x)
     return (m + p) + e * 0.693359375F + (x - x);
 }
 
+/* The same for doubles. */
+KD_VECTOR_INLINE uint64_t kd_vector_bits64(double x)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+KD_VECTOR_INLINE double kd_vector_double(uint64_t bits)
+{
+    double x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* e^x for x <= 0 to within 2 units in the last place; 0 below -708, where results would
+ * be denormal. x = n ln 2 + r (ln 2 in two parts, as in fdlibm), and the series of e^r
+ * up to r^13/13!, which leaves 4e-18. */
+KD_VECTOR_INLINE double kd_vector_exp64(double x)
+{
+    const double round = 0x1.8p52; /* adding it drops the fraction */
+    const double y = x < -708 ? -708 : x;
+    const double shifted = y * 0x1.71547652b82fep0 + round, n = shifted - round;
+    const double r = (y - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
+    double p = 1.0 / 6227020800;
+
+    p = p * r + 1.0 / 479001600;
+    p = p * r + 1.0 / 39916800;
+    p = p * r + 1.0 / 3628800;
+    p = p * r + 1.0 / 362880;
+    p = p * r + 1.0 / 40320;
+    p = p * r + 1.0 / 5040;
+    p = p * r + 1.0 / 720;
+    p = p * r + 1.0 / 120;
+    p = p * r + 1.0 / 24;
+    p = p * r + 1.0 / 6;
+    p = p * r + 0.5;
+    p = p * r * r + r + 1;
+    /* n, onto the exponent */
+    p = kd_vector_double(kd_vector_bits64(p) + (kd_vector_bits64(shifted) << 52));
+    return x < -708 ? 0 : p;
+}
+
+/* ln x for x from DBL_MIN to DBL_MAX, to some 1e-15 of what is greater, it or 1; finite
+ * for 0. With x = 2^e m, m from sqrt(1/2) to sqrt(2), it is e ln 2 +
+ * 2 artanh((m - 1)/(m + 1)), whose series in s^2 <= 0.0295 is cut off below 1e-16. */
+KD_VECTOR_INLINE double kd_vector_log64(double x)
+{
+    const uint64_t one = UINT64_C(0x3ff0000000000000);
+    const uint64_t half_root = UINT64_C(0x3fe6a09e667f3bcd);
+    const uint64_t two_to_52 = UINT64_C(0x4330000000000000);
+    const uint64_t biased =
+        (kd_vector_bits64(x) + (one - half_root)) >> 52; /* e + 1023 */
+    const double e =
+        kd_vector_double(biased | two_to_52) - (4503599627370496.0 + 1023.0);
+    const double m = kd_vector_double(kd_vector_bits64(x) + one - (biased << 52));
+    const double s = (m - 1) / (m + 1), ss = s * s;
+    double series = 1.0 / 19;
+
+    series = series * ss + 1.0 / 17;
+    series = series * ss + 1.0 / 15;
+    series = series * ss + 1.0 / 13;
+    series = series * ss + 1.0 / 11;
+    series = series * ss + 1.0 / 9;
+    series = series * ss + 1.0 / 7;
+    series = series * ss + 1.0 / 5;
+    series = series * ss + 1.0 / 3;
+    series = series * ss + 1.0;
+    return e * 0.693147180559945309 + 2 * s * series;
+}
+
 #endif

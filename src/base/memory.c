@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory: allocation whose products are checked and whose failures have words. */
+#define _DEFAULT_SOURCE /* madvise */
 #include "kd/memory.h"
 
 #include <stdarg.h>
@@ -7,6 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* Large objects begin where one of the processor's large pages can, of which fewer are
+ * to be looked up. */
+#define LARGE_PAGE ((size_t)1 << 21)
 
 /* Where a cache line and a vector register begin. */
 #define ALIGNMENT 64
@@ -32,6 +38,20 @@ static enum kd_status fail_memory(size_t count, size_t size)
                    count, size);
 }
 
+static void *allocate(size_t bytes)
+{
+    void *pointer = NULL;
+
+    if (bytes < 2 * LARGE_PAGE)
+        return aligned_alloc(ALIGNMENT, bytes);
+    if (posix_memalign(&pointer, LARGE_PAGE, bytes) != 0)
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    (void)madvise(pointer, bytes, MADV_HUGEPAGE); /* or else it is only slower */
+#endif
+    return pointer;
+}
+
 void *kd_alloc(size_t count, size_t size)
 {
     size_t bytes = 0;
@@ -39,7 +59,7 @@ void *kd_alloc(size_t count, size_t size)
 
     if (object_size(count, size, &bytes)) {
         bytes = (bytes / ALIGNMENT + 1) * ALIGNMENT;
-        pointer = aligned_alloc(ALIGNMENT, bytes);
+        pointer = allocate(bytes);
     }
     if (pointer == NULL) {
         (void)fail_memory(count, size);

@@ -157,3 +157,41 @@ enum kd_status kd_parallel(size_t count, size_t grain,
         return kd_fail(failure.status, "%s", failure.message);
     return KD_OK;
 }
+
+/* Whether a range before this one has failed already: then its result is of no use. */
+static bool is_behind_failure(struct failure *kept, size_t range)
+{
+    bool behind;
+
+#pragma omp critical(kd_parallel_failure)
+    behind = kept->status != KD_OK && kept->range < range;
+    return behind;
+}
+
+enum kd_status kd_parallel_shares(size_t count, size_t share,
+                                  enum kd_status (*body)(void *context, size_t worker,
+                                                         size_t begin, size_t end),
+                                  void *context)
+{
+    const size_t size = share > 0 ? share : 1,
+                 ranges = count / size + (count % size > 0);
+    const size_t threads = ranges < kd_threads() ? ranges : kd_threads();
+    struct failure failure = {.status = KD_OK};
+
+    if (count == 0)
+        return KD_OK;
+#pragma omp parallel for num_threads((int)threads) schedule(dynamic, 1) if (threads > 1)
+    for (size_t i = 0; i < ranges; i++) {
+        const size_t begin = i * size;
+        const size_t end = count - begin < size ? count : begin + size;
+        enum kd_status status = KD_OK;
+
+        if (!is_behind_failure(&failure, i))
+            status = body(context, (size_t)omp_get_thread_num(), begin, end);
+        if (status != KD_OK)
+            keep_failure(&failure, i, status);
+    }
+    if (failure.status != KD_OK)
+        return kd_fail(failure.status, "%s", failure.message);
+    return KD_OK;
+}

@@ -217,6 +217,14 @@ const struct kd_identity *kd_cache_identity(const struct kd_cache *cache)
     return kd_shard_identity(cache->shards[0]);
 }
 
+bool kd_cache_lasts(const char *where)
+{
+    struct stat facts;
+
+    return strcmp(where, "-") != 0 && stat(where, &facts) == 0 &&
+           (S_ISREG(facts.st_mode) || S_ISDIR(facts.st_mode));
+}
+
 const char *kd_cache_name(const struct kd_cache *cache)
 {
     return cache->name;

@@ -190,7 +190,9 @@ struct seal {
     struct kd_cache_list old;   /* what cache.json says now; empty if nothing */
     struct timespec old_time;   /* when it was written */
     struct kd_cache_list fresh; /* what it should say */
-    uint64_t last_id;           /* of the shard before */
+    const struct kd_digest *const *digests; /* of the shards; NULL, all or one: not
+                                               known */
+    uint64_t last_id;                       /* of the shard before */
     uint32_t last_view;
 };
 
@@ -216,14 +218,16 @@ static bool is_before(struct timespec a, struct timespec b)
     return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
 }
 
-/* The digest that cache.json has for a shard which was not touched since; NULL
- * where it has to be taken anew. */
+/* The digest of a shard that is at hand, or that cache.json has if the shard was not
+ * touched since; NULL where it has to be taken anew. */
 static const struct kd_digest *known_digest(const struct seal *seal, size_t index,
                                             const struct kd_cache_entry *entry,
                                             const struct stat *facts)
 {
     const struct kd_cache_entry *old = NULL;
 
+    if (seal->digests != NULL && seal->digests[index] != NULL)
+        return seal->digests[index];
     if (index >= seal->old.count || !is_before(facts->st_mtim, seal->old_time))
         return NULL;
     old = &seal->old.entries[index];
@@ -382,6 +386,13 @@ out:
 
 enum kd_status kd_cache_seal(const char *directory, char *const *paths, size_t count)
 {
+    return kd_cache_seal_hashed(directory, paths, NULL, count);
+}
+
+enum kd_status kd_cache_seal_hashed(const char *directory, char *const *paths,
+                                    const struct kd_digest *const *digests,
+                                    size_t count)
+{
     enum kd_status status = KD_EBUG;
     struct seal *seal = NULL;
 
@@ -389,6 +400,7 @@ enum kd_status kd_cache_seal(const char *directory, char *const *paths, size_t c
         return kd_fail(KD_EDATA, "%s: a cache must have shards", directory);
     KD_TRY(KD_NEW(seal, 1));
     seal->directory = directory;
+    seal->digests = digests;
     KD_TRY(KD_NEW(seal->fresh.entries, count));
     KD_TRY(read_old(seal));
     for (size_t i = 0; i < count; i++)

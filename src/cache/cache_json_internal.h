@@ -17,4 +17,10 @@ enum kd_status kd_cache_list_text(const struct kd_cache_list *list,
                                   const struct kd_identity *identity,
                                   char **text) KD_CHECKED;
 
+/* kd_cache_seal where the digests of some shards are known: digests is [count], NULL
+ * for those that are not. */
+enum kd_status kd_cache_seal_hashed(const char *directory, char *const *paths,
+                                    const struct kd_digest *const *digests,
+                                    size_t count) KD_CHECKED;
+
 #endif

@@ -2,12 +2,22 @@
 /* A cache that is being filled: its shards, and those that are there already. */
 #include "kd/cache_writer.h"
 
+#include "cache/cache_commit_internal.h"
+#include "cache/cache_json_internal.h"
+#include "cache/shard_write_internal.h"
 #include "kd/cache.h"
 #include "kd/file.h"
 #include "kd/memory.h"
 
 #include <stdlib.h>
 #include <unistd.h>
+
+/* What a shard takes at most, if its size is left to us: opening it takes as long as
+ * reading a megabyte, so it should be much more; but it is also what a killed run
+ * loses. */
+#define SHARD_BYTES  33554432.0
+#define MOST_SAMPLES (UINT64_C(1) << 20)
+#define ROW_BYTES    32.0 /* of the columns that do not hold values */
 
 struct kd_cache_writer {
     char *directory;
@@ -17,6 +27,8 @@ struct kd_cache_writer {
     size_t count;
     uint64_t kept_rows;
     bool partial; /* shards may have fewer rows */
+    struct kd_cache_commit commit;
+    struct kd_cache_part *committed; /* that is under way; NULL: none */
 };
 
 /* Whether a shard from an earlier run is the one that would be made now. */
@@ -61,6 +73,20 @@ static enum kd_status look_for(struct kd_cache_writer *w, struct kd_cache_part *
 out:
     kd_shard_close(shard);
     return status;
+}
+
+uint64_t kd_cache_samples_a_shard(const struct kd_identity *identity)
+{
+    const struct kd_codec *codec = &identity->codec;
+    const uint64_t value =
+        kd_type_size(codec->dtype) + (kd_codec_is_sparse(codec) ? sizeof(uint32_t) : 0);
+    const double row = ROW_BYTES + (double)codec->k * (double)value;
+    uint64_t samples = 1;
+
+    while (samples < MOST_SAMPLES &&
+           2 * (double)samples * (double)identity->views * row <= SHARD_BYTES)
+        samples *= 2;
+    return samples;
 }
 
 static enum kd_status plan(struct kd_cache_writer *w, uint64_t size)
@@ -152,6 +178,7 @@ void kd_cache_writer_close(struct kd_cache_writer *writer)
 {
     if (writer == NULL)
         return;
+    kd_cache_commit_drop(&writer->commit);
     for (size_t i = 0; i < writer->count; i++)
         free(writer->parts[i].path);
     free(writer->parts);
@@ -182,23 +209,57 @@ uint64_t kd_cache_writer_kept_rows(const struct kd_cache_writer *writer)
     return writer->kept_rows;
 }
 
-enum kd_status kd_cache_writer_seal(const struct kd_cache_writer *writer)
+enum kd_status kd_cache_writer_wait(struct kd_cache_writer *writer)
+{
+    const enum kd_status status = kd_cache_commit_end(&writer->commit);
+
+    if (writer->committed != NULL)
+        writer->committed->hashed = status == KD_OK;
+    writer->committed = NULL;
+    return status;
+}
+
+enum kd_status kd_cache_writer_commit(struct kd_cache_writer *writer, size_t index,
+                                      struct kd_shard_writer *shard)
+{
+    enum kd_status status = kd_shard_writer_complete(shard);
+
+    if (status == KD_OK)
+        status = kd_cache_writer_wait(writer);
+    if (status != KD_OK) {
+        kd_shard_writer_abandon(shard);
+        return status;
+    }
+    writer->committed = &writer->parts[index];
+    kd_cache_commit_begin(&writer->commit, shard, &writer->committed->digest);
+    return KD_OK;
+}
+
+enum kd_status kd_cache_writer_seal(struct kd_cache_writer *writer)
 {
     enum kd_status status = KD_EBUG;
+    const struct kd_digest **digests = NULL;
     char **paths = NULL;
     size_t count = 0;
 
+    KD_TRY(kd_cache_writer_wait(writer));
     KD_TRY(KD_NEW(paths, writer->count));
-    for (size_t i = 0; i < writer->count; i++)
-        if (writer->parts[i].rows > 0)
-            paths[count++] = writer->parts[i].path;
+    KD_TRY(KD_NEW(digests, writer->count));
+    for (size_t i = 0; i < writer->count; i++) {
+        const struct kd_cache_part *part = &writer->parts[i];
+
+        if (part->rows == 0)
+            continue;
+        digests[count] = part->hashed ? &part->digest : NULL;
+        paths[count++] = part->path;
+    }
     if (count == 0) {
         status = kd_fail(KD_EDATA, "%s: no row is left for it", writer->directory);
         goto out;
     }
-    KD_TRY(kd_cache_seal(writer->directory, paths, count));
-    status = KD_OK;
+    KD_TRY(kd_cache_seal_hashed(writer->directory, paths, digests, count));
 out:
     free(paths);
+    free(digests);
     return status;
 }

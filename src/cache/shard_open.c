@@ -291,6 +291,7 @@ enum kd_status kd_shard_open(const char *path, struct kd_shard **shard)
     KD_TRY(read_attributes(made, file));
     KD_TRY(map_columns(made, file));
     KD_TRY(check_rows(made));
+    kd_map_forget(&made->map, 0, made->map.size); /* not all shards are read at once */
     *shard = made;
     made = NULL;
 out:
@@ -313,6 +314,11 @@ void kd_shard_close(struct kd_shard *shard)
 const struct kd_identity *kd_shard_identity(const struct kd_shard *shard)
 {
     return &shard->identity;
+}
+
+uint64_t kd_shard_bytes(const struct kd_shard *shard)
+{
+    return shard->map.size;
 }
 
 const char *kd_shard_path(const struct kd_shard *shard)

@@ -35,10 +35,13 @@ struct kd_merge_batch {
     bool *answered; /* [capacity] */
     bool *partial;  /* [capacity] a teacher lacks it */
     double *bound;  /* [capacity] 0 where there is none */
-    float *merged;  /* [capacity][C]; NULL where the output is sparse */
+    float
+        *merged; /* [count][C] of kd_merge_batch_run; NULL where the output is sparse */
+    size_t merged_capacity;
 
-    /* dense */
-    struct kd_merge_rows teacher[KD_MAX_TEACHERS]; /* [capacity] each */
+    /* dense: a few rows of each compute thread */
+    struct kd_dense_worker **workers; /* [num_workers] */
+    size_t num_workers, worker_capacity;
 
     /* sparse output */
     struct kd_merge_chunk *chunks; /* [chunks of capacity] */
@@ -56,10 +59,41 @@ void kd_merge_batch_close(struct kd_merge_batch *batch); /* a zeroed one is fine
 size_t kd_merge_batch_rows(const struct kd_merge_batch *batch);
 
 /* Reads and merges `count` rows, of the id and view that are set, on the compute
- * threads; they are written by kd_merge_batch_write. */
+ * threads, for kd_merge_batch_merged. They are consecutive ones unless the task's rows
+ * may be missing, where any do. */
 enum kd_status kd_merge_batch_run(struct kd_merge_batch *batch,
                                   size_t count) KD_CHECKED;
-enum kd_status kd_merge_batch_write(struct kd_merge_batch *batch,
+struct kd_rows kd_merge_batch_merged(const struct kd_merge_batch *batch);
+
+/* The same straight into a shard; dense rows are nowhere as a whole. */
+enum kd_status kd_merge_batch_write(struct kd_merge_batch *batch, size_t count,
+                                    struct kd_shard_writer *writer) KD_CHECKED;
+
+/* -- the two ways ----------------------------------------------------------------- */
+
+static inline bool kd_merge_input_sparse(const struct kd_merge_input *input)
+{
+    return kd_codec_is_sparse(&input->identity.codec);
+}
+
+/* The label that the teachers agree on; who does not know it yields. *from is whose
+ * label row `row` has, teacher m's is `other`. */
+enum kd_status kd_merge_label(struct kd_merge_batch *batch, size_t row, size_t m,
+                              int32_t other, size_t *from) KD_CHECKED;
+
+/* Puts the row's id and view before the message; returns the status. */
+enum kd_status kd_merge_fail_row(const struct kd_merge_batch *batch, size_t row,
+                                 enum kd_status status);
+
+/* merge_batch_sparse.c: into `merged`, or `all` and `offset`. */
+enum kd_status kd_merge_sparse_open(struct kd_merge_batch *batch) KD_CHECKED;
+void kd_merge_sparse_close(struct kd_merge_batch *batch);
+enum kd_status kd_merge_sparse_run(struct kd_merge_batch *batch) KD_CHECKED;
+
+/* merge_batch_dense.c: into `merged`, or a shard. */
+void kd_merge_dense_close(struct kd_merge_batch *batch);
+enum kd_status kd_merge_dense_run(struct kd_merge_batch *batch) KD_CHECKED;
+enum kd_status kd_merge_dense_write(struct kd_merge_batch *batch,
                                     struct kd_shard_writer *writer) KD_CHECKED;
 
 #endif

@@ -21,7 +21,8 @@ struct kd_merge_part {
 struct kd_merge_input {
     const char *name; /* as it was given; kept, not copied */
     struct kd_shard_stream *stream;
-    bool ended;                  /* no more shards will come */
+    bool lasts; /* a finished cache: shards come when they are asked for */
+    bool ended; /* no more shards will come */
     struct kd_identity identity; /* valid once a shard has come */
     struct kd_merge_part *parts; /* by ids, ascending; they never overlap */
     size_t count, capacity;
@@ -46,10 +47,11 @@ enum kd_status kd_merge_input_use(struct kd_merge_input *input, double temperatu
                                   const struct kd_class_map *map,
                                   size_t classes) KD_CHECKED;
 
-/* Opens all shards that can be had without waiting; of those whose ids are all
- * below `needed`, only the facts are kept. */
-enum kd_status kd_merge_input_take(struct kd_merge_input *input,
-                                   uint64_t needed) KD_CHECKED;
+/* Opens all shards that can be had without waiting; of a finished cache only as many as
+ * give it the ids begin to end-1, but one at least. Of those whose ids are all below
+ * `needed`, only the facts are kept. */
+enum kd_status kd_merge_input_take(struct kd_merge_input *input, uint64_t needed,
+                                   uint64_t begin, uint64_t end) KD_CHECKED;
 
 /* Waits a moment, or until an input that has not ended has something to take. */
 enum kd_status kd_merge_inputs_wait(struct kd_merge_input *inputs,
@@ -84,6 +86,12 @@ enum kd_status kd_merge_input_read(const struct kd_merge_input *input, uint64_t 
 /* The shard and row of (id, view); false where it has not come. */
 bool kd_merge_input_find(const struct kd_merge_input *input, uint64_t id, uint32_t view,
                          const struct kd_shard **shard, uint64_t *at);
+
+/* Calls hint for the rows of each open shard that ids begin to end-1 have. */
+void kd_merge_input_advise(const struct kd_merge_input *input, uint64_t begin,
+                           uint64_t end,
+                           void (*hint)(const struct kd_shard *shard, uint64_t row,
+                                        uint64_t count));
 
 /* The most values of a row in the shards that are open. */
 size_t kd_merge_input_kept(const struct kd_merge_input *input);

@@ -16,7 +16,8 @@
 
 enum kd_status kd_merge_input_open(struct kd_merge_input *input, const char *name)
 {
-    *input = (struct kd_merge_input){.name = name, .temper = 1, .plain = true};
+    *input = (struct kd_merge_input){
+        .name = name, .lasts = kd_cache_lasts(name), .temper = 1, .plain = true};
     return kd_shard_stream_open(name, &input->stream);
 }
 
@@ -134,52 +135,6 @@ out:
     return status;
 }
 
-enum kd_status kd_merge_input_take(struct kd_merge_input *input, uint64_t needed)
-{
-    enum kd_status status = KD_OK;
-    const char *path = NULL;
-
-    while (!input->ended && kd_shard_stream_fd(input->stream) < 0) {
-        if (kd_interrupted())
-            return kd_fail_interrupted("merging");
-        KD_TRY(kd_shard_stream_next(input->stream, &path));
-        if (path == NULL)
-            input->ended = true;
-        else
-            KD_TRY(take_shard(input, path));
-    }
-    if (input->ended && input->count == 0)
-        return kd_fail(KD_EDATA,
-                       "%s: no shard came: its producer failed, or had "
-                       "nothing to do",
-                       input->name);
-    kd_merge_input_release(input, needed);
-out:
-    return status;
-}
-
-enum kd_status kd_merge_inputs_wait(struct kd_merge_input *inputs, size_t count)
-{
-    enum kd_status status = KD_OK;
-    struct pollfd waits[KD_MAX_TEACHERS];
-    bool ready = false;
-
-    for (size_t m = 0; m < count; m++) {
-        int fd = inputs[m].ended ? -1 : kd_shard_stream_fd(inputs[m].stream);
-
-        waits[m] = (struct pollfd){.fd = fd, .events = POLLIN}; /* -1 is skipped */
-        ready |= fd < 0 && !inputs[m].ended;
-    }
-    if (kd_interrupted())
-        return kd_fail_interrupted("merging");
-    if (ready || poll(waits, (nfds_t)count, WAIT_MS) <= 0)
-        return KD_OK;
-    for (size_t m = 0; m < count && status == KD_OK; m++)
-        if (waits[m].revents != 0)
-            status = kd_shard_stream_pump(inputs[m].stream);
-    return status;
-}
-
 /* The first row of a shard whose id is at least `id`. */
 static uint64_t first_row(const struct kd_shard *shard, uint64_t id)
 {
@@ -204,11 +159,65 @@ bool kd_merge_input_covers(const struct kd_merge_input *input, uint64_t begin,
 {
     uint64_t rows = 0;
 
+    if (end - begin > input->identity.num_samples)
+        return false;
     for (size_t i = find_part(input, begin, 0);
          i < input->count && input->parts[i].first_id < end; i++)
         rows += first_row(input->parts[i].shard, end) -
                 first_row(input->parts[i].shard, begin);
     return rows == (end - begin) * input->identity.views;
+}
+
+/* Whether a finished cache has been opened far enough. */
+static bool is_enough(const struct kd_merge_input *input, uint64_t begin, uint64_t end)
+{
+    return input->lasts && input->count > 0 && kd_merge_input_covers(input, begin, end);
+}
+
+enum kd_status kd_merge_input_take(struct kd_merge_input *input, uint64_t needed,
+                                   uint64_t begin, uint64_t end)
+{
+    enum kd_status status = KD_OK;
+    const char *path = NULL;
+
+    while (!input->ended && kd_shard_stream_fd(input->stream) < 0 &&
+           !is_enough(input, begin, end)) {
+        if (kd_interrupted())
+            return kd_fail_interrupted("merging");
+        KD_TRY(kd_shard_stream_next(input->stream, &path));
+        if (path == NULL)
+            input->ended = true;
+        else
+            KD_TRY(take_shard(input, path));
+    }
+    if (input->ended && input->count == 0)
+        return kd_fail(KD_EDATA,
+                       "%s: no shard came: its producer failed, or had "
+                       "nothing to do",
+                       input->name);
+    kd_merge_input_release(input, needed);
+out:
+    return status;
+}
+
+enum kd_status kd_merge_inputs_wait(struct kd_merge_input *inputs, size_t count)
+{
+    enum kd_status status = KD_OK;
+    struct pollfd waits[KD_MAX_TEACHERS];
+
+    for (size_t m = 0; m < count; m++) {
+        int fd = inputs[m].ended ? -1 : kd_shard_stream_fd(inputs[m].stream);
+
+        waits[m] = (struct pollfd){.fd = fd, .events = POLLIN}; /* -1 is skipped */
+    }
+    if (kd_interrupted())
+        return kd_fail_interrupted("merging");
+    if (poll(waits, (nfds_t)count, WAIT_MS) <= 0)
+        return KD_OK;
+    for (size_t m = 0; m < count && status == KD_OK; m++)
+        if (waits[m].revents != 0)
+            status = kd_shard_stream_pump(inputs[m].stream);
+    return status;
 }
 
 /* Moves (*id, *view) behind a shard's rows from `begin` on; false at the first that is
@@ -286,6 +295,20 @@ bool kd_merge_input_find(const struct kd_merge_input *input, uint64_t id, uint32
 
     *shard = found ? input->parts[part].shard : NULL;
     return found;
+}
+
+void kd_merge_input_advise(const struct kd_merge_input *input, uint64_t begin,
+                           uint64_t end,
+                           void (*hint)(const struct kd_shard *shard, uint64_t row,
+                                        uint64_t count))
+{
+    for (size_t i = find_part(input, begin, 0);
+         i < input->count && input->parts[i].first_id < end; i++) {
+        const struct kd_shard *shard = input->parts[i].shard;
+        const uint64_t row = first_row(shard, begin);
+
+        hint(shard, row, first_row(shard, end) - row);
+    }
 }
 
 size_t kd_merge_input_kept(const struct kd_merge_input *input)

@@ -101,7 +101,8 @@ static enum kd_status make(struct making *making, const char *directory, uint64_
     KD_TRY(KD_NEW(making->logits, values));
     for (size_t i = 0; i < values; i++)
         making->logits[i] = (float)kd_random_below(&random, 65536) / 8192;
-    KD_TRY(kd_cache_writer_open(directory, &making->identity, 8192, &cache));
+    KD_TRY(kd_cache_writer_open(directory, &making->identity,
+                                kd_cache_samples_a_shard(&making->identity), &cache));
     for (size_t i = 0; i < kd_cache_writer_count(cache); i++)
         KD_TRY(write_shard(making, kd_cache_writer_part(cache, i)));
     KD_TRY(kd_cache_writer_seal(cache));

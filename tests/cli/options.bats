@@ -137,6 +137,7 @@ CODES
         "views: 8  # from command line" \
         "clean: true  # from command line" \
         "seed: 9  # from r.yaml:5" \
+        "# other-classes: false  # default" \
         "# jobs: 1  # default" \
         "# teacher-timeout: 300  # default" \
         "# output: null  # default" \
@@ -162,7 +163,7 @@ CODES
 
 @test "what --print-config prints is a recipe with the same values" {
     expect 0 kd-train --network "$net" --data "$data" --lr 0.02 --no-nesterov \
-        --milestones '[1, 2]' --hard 0.25 --augment 'crop2,flip' -o 'a b: #c' --print-config
+        --schedule multistep --milestones '[1, 2]' --hard 0.25 --augment 'crop2,flip' -o 'a b: #c' --print-config
     cp "$stdout" r.yaml
     ! grep -q '^[^#]*beta1' r.yaml # it would be refused, with SGD
     expect 0 kd-train --config r.yaml --dry-run

@@ -16,13 +16,31 @@
 /* The paths that a merge reported. */
 static struct {
     size_t count;
+    size_t maps; /* the most shards of inputs that were open then; of "many" alone */
     char last[8192];
     int signal_fd; /* a byte goes there with each path; -1: none */
 } reported = {.signal_fd = -1};
 
+/* Shards in a directory "many" that are mapped now. */
+static size_t count_maps(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[8192];
+    size_t count = 0;
+
+    while (maps != NULL && fgets(line, sizeof line, maps) != NULL)
+        count += strstr(line, "/many/shard-") != NULL;
+    if (maps != NULL)
+        fclose(maps);
+    return count;
+}
+
 static enum kd_status note_path(void *context, const char *path)
 {
+    const size_t maps = count_maps();
+
     (void)context;
+    reported.maps = maps > reported.maps ? maps : reported.maps;
     assert_true(strcmp(path, reported.last) > 0); /* in the order of ids */
     snprintf(reported.last, sizeof reported.last, "%s", path);
     reported.count++;
@@ -191,6 +209,64 @@ static void hand_over(int fd, const char *directory, int first, int last)
         free(path);
         free(line);
     }
+}
+
+/* Rows enough for several threads, shares and stretches of a share. */
+static void the_size_of_a_batch_does_not_matter(void **state)
+{
+    static const uint64_t sizes[] = {1000, 7};
+    struct kd_identity of = fixture_identity(200, 400, 1, KD_F16);
+    const char *inputs[2] = {fixture_path("wide-a"), fixture_path("wide-b")};
+    static uint64_t id[400];
+    static uint32_t view[400];
+    static float values[2][400 * 200], log_z[2][400];
+
+    (void)state;
+    fixture_cache(inputs[0], &of, 1, 123);
+    fixture_digest(&of.teacher_digest, 77);
+    fixture_cache(inputs[1], &of, 2, 400);
+    for (size_t i = 0; i < 400; i++)
+        id[i] = i;
+    for (size_t way = 0; way < 2; way++) {
+        const char *to = fixture_path(way == 0 ? "wide-large" : "wide-small");
+        struct kd_cache *merged = NULL;
+
+        kd_threads_set(way == 0 ? 3 : 1);
+        assert_int_equal(
+            merge_as((struct kd_merge_plan){.teachers = 2}, inputs, to, sizes[way]),
+            KD_OK);
+        assert_int_equal(kd_cache_open(to, &merged), KD_OK);
+        assert_int_equal(kd_cache_read(merged, id, view, 400, values[way], log_z[way]),
+                         KD_OK);
+        kd_cache_close(merged);
+    }
+    kd_threads_set(1);
+    assert_memory_equal(values[0], values[1], sizeof values[0]);
+    assert_memory_equal(log_z[0], log_z[1], sizeof log_z[0]);
+}
+
+static void finished_caches_are_opened_as_they_are_needed(void **state)
+{
+    const char *inputs[1] = {make_teacher("many", 1, 1)};
+
+    (void)state;
+    reported.maps = 0;
+    assert_int_equal(merge_as((struct kd_merge_plan){.teachers = 1}, inputs,
+                              fixture_path("few-open"), 2),
+                     KD_OK);
+    assert_int_equal(reported.count, 25);
+    assert_in_range(reported.maps, 0, 4); /* of 50 */
+}
+
+static void a_shard_has_a_size_by_default(void **state)
+{
+    const char *inputs[1] = {make_teacher("default", 1, 5)};
+
+    (void)state;
+    assert_int_equal(merge_as((struct kd_merge_plan){.teachers = 1}, inputs,
+                              fixture_path("one-shard"), 0),
+                     KD_OK);
+    assert_int_equal(reported.count, 1);
 }
 
 static void arrival_does_not_matter(void **state)
@@ -758,6 +834,9 @@ int main(void)
         cmocka_unit_test(the_merged_cache_says_where_it_comes_from),
         cmocka_unit_test(a_merged_cache_can_be_merged_again),
         cmocka_unit_test(sharding_and_threads_do_not_matter),
+        cmocka_unit_test(the_size_of_a_batch_does_not_matter),
+        cmocka_unit_test(finished_caches_are_opened_as_they_are_needed),
+        cmocka_unit_test(a_shard_has_a_size_by_default),
         cmocka_unit_test(arrival_does_not_matter),
         cmocka_unit_test(stages_overlap),
         cmocka_unit_test(pipes_of_different_speeds_do_not_starve_each_other),

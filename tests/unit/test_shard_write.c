@@ -202,6 +202,103 @@ static void the_same_rows_give_the_same_bytes_in_every_encoding(void **state)
     }
 }
 
+/* Makes the fixture's rows; of one sample the row fails or has a foreign label. */
+struct making {
+    uint64_t id[2 * SAMPLES];
+    uint32_t view[2 * SAMPLES];
+    int32_t label[2 * SAMPLES];
+    float rows[3][7 * CLASSES]; /* by worker */
+    size_t most;                /* rows that were asked for at a time */
+    uint64_t fails, strange;    /* ids; UINT64_MAX: none */
+};
+
+static enum kd_status make_few(void *context, size_t worker, size_t begin, size_t end,
+                               const float **scaled)
+{
+    struct making *making = context;
+    float *row = making->rows[worker];
+
+    assert_true(worker < 3 && end - begin <= making->most);
+    *scaled = row;
+    for (size_t i = begin; i < end; i++, row += CLASSES) {
+        fixture_row(5, making->id[i], making->view[i], CLASSES, row);
+        making->label[i] = making->id[i] == making->strange
+                               ? CLASSES
+                               : fixture_label(making->id[i], CLASSES);
+        if (making->id[i] == making->fails)
+            return kd_fail(KD_EIO, "row %zu", i);
+    }
+    return KD_OK;
+}
+
+static enum kd_status make_rows(const char *path, const struct kd_identity *of,
+                                struct making *making)
+{
+    struct kd_row_maker maker = {.count = 2 * SAMPLES,
+                                 .few = making->most,
+                                 .id = making->id,
+                                 .view = making->view,
+                                 .label = making->label,
+                                 .make = make_few,
+                                 .context = making};
+    struct kd_shard_writer *writer = NULL;
+    enum kd_status status = KD_OK;
+
+    for (size_t i = 0; i < 2 * SAMPLES; i++) {
+        making->id[i] = i / 2;
+        making->view[i] = (uint32_t)(i % 2);
+    }
+    assert_int_equal(kd_shard_writer_open(path, of, 2 * SAMPLES, "line", &writer),
+                     KD_OK);
+    status = kd_shard_writer_make(writer, &maker);
+    if (status == KD_OK)
+        return kd_shard_writer_commit(writer);
+    kd_shard_writer_abandon(writer);
+    return status;
+}
+
+static void rows_that_are_made_give_the_same_bytes(void **state)
+{
+    static struct making making = {.fails = UINT64_MAX, .strange = UINT64_MAX};
+
+    (void)state;
+    for (size_t i = 0; i < NUM_CODECS; i++) {
+        const struct kd_identity of = identity_of(i);
+        const char *added = fixture_path("added.h5"), *made = fixture_path("made.h5");
+        struct kd_shard_writer *writer = NULL;
+
+        assert_int_equal(kd_shard_writer_open(added, &of, 2 * SAMPLES, "line", &writer),
+                         KD_OK);
+        assert_int_equal(fixture_add(writer, &of, 5, 0, SAMPLES, 80), KD_OK);
+        assert_int_equal(kd_shard_writer_commit(writer), KD_OK);
+        for (size_t threads = 1; threads <= 3; threads++) {
+            kd_threads_set(threads);
+            making.most = 7 - 3 * (threads - 1); /* 7, 4, 1 */
+            assert_int_equal(make_rows(made, &of, &making), KD_OK);
+            assert_same_file(added, made);
+        }
+        kd_threads_set(1);
+    }
+}
+
+static void rows_that_cannot_be_made_stop_the_shard(void **state)
+{
+    static struct making making = {.most = 7, .fails = 33, .strange = UINT64_MAX};
+    const struct kd_identity of = identity_of(0);
+    const char *path = fixture_path("failed.h5");
+
+    (void)state;
+    kd_threads_set(3);
+    assert_int_equal(make_rows(path, &of, &making), KD_EIO);
+    assert_says("failed.h5: row 66");
+    making.fails = UINT64_MAX;
+    making.strange = 12;
+    assert_int_equal(make_rows(path, &of, &making), KD_EDATA);
+    assert_says("failed.h5: sample 12, view 0, label 300: the label is none of");
+    assert_int_not_equal(access(path, F_OK), 0);
+    kd_threads_set(1);
+}
+
 /* Names in the directory, but for those it has itself. */
 static size_t count_files(const char *path)
 {
@@ -354,6 +451,8 @@ int main(void)
         cmocka_unit_test(every_encoding_has_its_datasets),
         cmocka_unit_test(draws_of_a_row_are_as_many_as_asked_for),
         cmocka_unit_test(the_same_rows_give_the_same_bytes_in_every_encoding),
+        cmocka_unit_test(rows_that_are_made_give_the_same_bytes),
+        cmocka_unit_test(rows_that_cannot_be_made_stop_the_shard),
         cmocka_unit_test(what_ragged_rows_are_kept_in_has_no_name),
         cmocka_unit_test(a_shard_is_as_large_as_was_measured),
         cmocka_unit_test(sparse_rows_become_sparse_rows),

@@ -85,6 +85,69 @@ static void the_first_failure_in_order_is_told(void **state)
     }
 }
 
+struct shares {
+    struct visits visits;
+    size_t largest;
+    int busy[8]; /* calls that a worker is in */
+};
+
+static enum kd_status take_share(void *context, size_t worker, size_t begin, size_t end)
+{
+    struct shares *shares = context;
+
+    assert_true(worker < kd_threads());
+    assert_int_equal(shares->busy[worker]++, 0);
+    for (size_t i = begin; i < end; i++)
+        shares->visits.seen[i]++;
+#pragma omp critical
+    {
+        shares->visits.calls++;
+        shares->largest = end - begin > shares->largest ? end - begin : shares->largest;
+    }
+    shares->busy[worker]--;
+    return KD_OK;
+}
+
+static void shares_cover_everything_once(void **state)
+{
+    static const size_t sizes[] = {0, 1, 7, 999, 1000, 5000};
+
+    (void)state;
+    for (size_t threads = 1; threads <= 7; threads += 3)
+        for (size_t i = 0; i < 6; i++)
+            for (size_t count = 0; count <= COUNT; count = count * 3 + 1) {
+                const size_t size = sizes[i] > 0 ? sizes[i] : 1;
+                struct shares shares = {.largest = 0};
+
+                kd_threads_set(threads);
+                assert_int_equal(
+                    kd_parallel_shares(count, sizes[i], take_share, &shares), KD_OK);
+                for (size_t j = 0; j < COUNT; j++)
+                    assert_int_equal(shares.visits.seen[j], j < count);
+                assert_int_equal(shares.visits.calls, (count + size - 1) / size);
+                assert_true(shares.largest <= size);
+            }
+}
+
+static enum kd_status fail_share(void *context, size_t worker, size_t begin, size_t end)
+{
+    (void)worker;
+    return fail_from(context, begin, end);
+}
+
+static void the_first_share_that_fails_is_told(void **state)
+{
+    (void)state;
+    kd_threads_set(4);
+    for (size_t first = 0; first < COUNT; first += 37) {
+        char text[32];
+
+        assert_int_equal(kd_parallel_shares(COUNT, 10, fail_share, &first), KD_EDATA);
+        snprintf(text, sizeof text, "index %zu", first);
+        assert_string_equal(kd_error(), text);
+    }
+}
+
 static enum kd_status go_deeper(void *context, size_t begin, size_t end)
 {
     (void)begin;
@@ -145,6 +208,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_index_is_visited_once),
         cmocka_unit_test(no_range_is_smaller_than_the_grain),
         cmocka_unit_test(the_first_failure_in_order_is_told),
+        cmocka_unit_test(shares_cover_everything_once),
+        cmocka_unit_test(the_first_share_that_fails_is_told),
         cmocka_unit_test(loops_may_be_nested),
     };
 

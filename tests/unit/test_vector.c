@@ -151,6 +151,60 @@ static void the_place_in_a_loop_does_not_matter(void **state)
     }
 }
 
+/* -- doubles ---------------------------------------------------------------------- */
+
+KD_VECTOR static void exponentials64(const double *x, size_t n, double *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = kd_vector_exp64(x[i]);
+}
+
+KD_VECTOR static void logarithms64(const double *x, size_t n, double *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = kd_vector_log64(x[i]);
+}
+
+static void exp64_is_good_to_two_units(void **state)
+{
+    static double x[COUNT], y[COUNT];
+    double worst = 0;
+
+    (void)state;
+    for (double low = -708; low < 0; low += 3) {
+        for (size_t i = 0; i < COUNT; i++)
+            x[i] = fmin(low + 3 * (double)i / COUNT, 0);
+        exponentials64(x, COUNT, y);
+        for (size_t i = 0; i < COUNT; i++)
+            worst = fmax(worst, fabs(y[i] / exp(x[i]) - 1) / DBL_EPSILON);
+    }
+    print_message("exp64: %.3f epsilon\n", worst);
+    assert_true(worst < 2);
+    x[0] = 0, x[1] = -708.001, x[2] = -INFINITY;
+    exponentials64(x, 3, y);
+    assert_true(y[0] == 1 && y[1] == 0 && y[2] == 0);
+}
+
+static void log64_is_good(void **state)
+{
+    static double x[COUNT], y[COUNT];
+    double worst = 0;
+
+    (void)state;
+    for (int exponent = -1022; exponent < 1024; exponent += 7) {
+        for (size_t i = 0; i < COUNT; i++)
+            x[i] = ldexp(1 + (double)i / COUNT, exponent);
+        logarithms64(x, COUNT, y);
+        for (size_t i = 0; i < COUNT; i++)
+            worst = fmax(worst, fabs(y[i] - log(x[i])) / fmax(1, fabs(log(x[i]))));
+    }
+    print_message("log64: %.3g\n", worst);
+    assert_true(worst < 1e-15);
+    x[0] = 0, x[1] = 1;
+    logarithms64(x, 2, y);
+    assert_true(isfinite(y[0]) && y[0] < -700 && y[1] == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +213,8 @@ int main(void)
         cmocka_unit_test(log_is_good_to_one_unit),
         cmocka_unit_test(log_at_its_ends),
         cmocka_unit_test(the_place_in_a_loop_does_not_matter),
+        cmocka_unit_test(exp64_is_good_to_two_units),
+        cmocka_unit_test(log64_is_good),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
