@@ -30,8 +30,10 @@
  * Layout. Inputs of up to 3 channels are plain [N][C][H][W]. All else is blocked,
  * [N][ceil(C/16)][H][W][16], with zeros in the unused lanes: one layer's output is
  * the next one's input as it lies, from the first convolution to the last pooling.
- * (The 16 is an 8 on processors without AVX-512.) Convolutions run on oneDNN, the
- * gradients of dense layers on OpenBLAS, the rest is ours.
+ * (The 16 is an 8 on processors without AVX-512.) With AVX-512, 3x3 convolutions
+ * of stride 1 are done by Winograd's minimal filtering, with a quarter of the products;
+ * other convolutions run on oneDNN, the gradients of dense layers on OpenBLAS, the rest
+ * is ours.
  *
  * In inference a batch norm behind a convolution that nothing else reads costs
  * nothing: it is folded into the weights, and its residual sum and ReLU are done

@@ -19,7 +19,7 @@
 #define WARM_UP 2
 #define MEGA    1048576.0
 
-/* -- the network -------------------------------------------------------------- */
+/* -- the network -------------------------------------------------------- */
 
 static void shape_text(const struct kd_layer_facts *facts, char text[64])
 {
@@ -52,7 +52,7 @@ static void write_network(const struct kd_run *run, FILE *to)
             (unsigned long long)all.multiply_adds);
 }
 
-/* -- the time ------------------------------------------------------------------- */
+/* -- the time ----------------------------------------------------------- */
 
 struct timing {
     uint64_t steps;
@@ -148,7 +148,7 @@ static void write_estimate(const struct kd_run *run, const struct timing *timing
     fprintf(to, "%-16s %s, without measuring\n", "all epochs", all);
 }
 
-/* -- the same as JSON ------------------------------------------------------------- */
+/* -- the same as JSON --------------------------------------------------- */
 
 static void json_network(const struct kd_run *run, struct kd_json *json)
 {

@@ -146,8 +146,8 @@ static enum kd_status build(struct kd_run *run)
     KD_TRY(kd_average_init(run));
     KD_TRY(kd_run_renew_optimizer(run));
     if (run->test != NULL || run->order.num_held > 0)
-        KD_TRY(
-            kd_network_build(&r->arch, &sizes, MEASURE_BATCH, false, &run->measured));
+        KD_TRY(kd_network_build(&r->arch, &sizes, kd_network_piece(MEASURE_BATCH),
+                                false, &run->measured));
     KD_TRY(KD_NEW(run->logits, logits));
     KD_TRY(KD_NEW(run->gradient, logits));
     status = KD_OK;

@@ -37,7 +37,7 @@ static void put_number(struct bytes *b, uint64_t value, size_t count)
         put(b, &(uint8_t){(uint8_t)(value >> (8 * i))}, 1);
 }
 
-/* -- protocol buffers -------------------------------------------------------------- */
+/* -- protocol buffers --------------------------------------------------- */
 
 enum wire { VARINT = 0, EIGHT_BYTES = 1, LENGTH = 2, FOUR_BYTES = 5 };
 
@@ -87,8 +87,7 @@ static void put_message(struct bytes *b, unsigned field, struct bytes *message)
     free(message->data);
 }
 
-/* -- records ------------------------------------------------------------------------
- */
+/* -- records ------------------------------------------------------------ */
 
 /* CRC-32C (Castagnoli) of RFC 3720, turned and shifted as TFRecord has it. */
 static uint32_t masked_crc(const uint8_t *data, size_t size)
@@ -119,8 +118,7 @@ static void put_record(struct bytes *b, struct bytes *event)
     free(event->data);
 }
 
-/* -- events -------------------------------------------------------------------------
- */
+/* -- events ------------------------------------------------------------- */
 
 static void put_version(struct bytes *b)
 {
@@ -171,8 +169,7 @@ static enum kd_status put_lines(struct bytes *b, const char *text)
     return b->status;
 }
 
-/* -- the file ------------------------------------------------------------------------
- */
+/* -- the file ----------------------------------------------------------- */
 
 enum kd_status kd_tensorboard_begin(const char *directory, const char *metrics)
 {

@@ -6,10 +6,12 @@
 #include "nn/graph_internal.h"
 
 #include "kd/memory.h"
+#include "kd/vector.h"
 
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct attention {
     size_t heads, places, each; /* channels of a head */
@@ -18,31 +20,34 @@ struct attention {
     size_t work;                /* floats of it */
 };
 
-/* Channels first..first+each-1 of every place, to or from [places][each]. */
-static void take(const struct kd_tensor *t, const float *sample, size_t first,
-                 size_t each, float *plain)
+/* Channels first..first+each-1 of every place, to or from [places][each]: as many at a
+ * time as lie side by side. */
+static void move(const struct kd_tensor *t, float *sample, size_t first, size_t each,
+                 float *plain, bool out)
 {
     const size_t places = t->height * t->width, lanes = t->lanes;
 
-    for (size_t k = 0; k < each; k++) {
-        const size_t c = first + k;
-        const float *from = sample + c / lanes * places * lanes + c % lanes;
-        for (size_t i = 0; i < places; i++)
-            plain[i * each + k] = from[i * lanes];
+    for (size_t k = 0, run; k < each; k += run) {
+        const size_t c = first + k, left = lanes - c % lanes;
+        float *block = sample + c / lanes * places * lanes + c % lanes;
+        run = each - k < left ? each - k : left;
+        for (size_t i = 0; i < places; i++) {
+            float *blocked = block + i * lanes, *row = plain + i * each + k;
+            memcpy(out ? row : blocked, out ? blocked : row, run * sizeof *row);
+        }
     }
+}
+
+static void take(const struct kd_tensor *t, const float *sample, size_t first,
+                 size_t each, float *plain)
+{
+    move(t, (float *)sample, first, each, plain, true);
 }
 
 static void put(const struct kd_tensor *t, float *sample, size_t first, size_t each,
                 const float *plain)
 {
-    const size_t places = t->height * t->width, lanes = t->lanes;
-
-    for (size_t k = 0; k < each; k++) {
-        const size_t c = first + k;
-        float *to = sample + c / lanes * places * lanes + c % lanes;
-        for (size_t i = 0; i < places; i++)
-            to[i * lanes] = plain[i * each + k];
-    }
+    move(t, sample, first, each, (float *)plain, false);
 }
 
 /* c = scale * a b, row major; a' or b' where told. [m][k] [k][n] */
@@ -54,14 +59,50 @@ static void multiply(bool turn_a, bool turn_b, size_t m, size_t n, size_t k,
                 (int)(turn_a ? m : k), b, (int)(turn_b ? k : n), 0, c, (int)n);
 }
 
+/* Of every LANES-th value; what a NaN is compared with stays. */
+#define LANES 16
+KD_VECTOR
+static float largest(const float *row, size_t n)
+{
+    float most[LANES], result = row[0];
+    size_t i = 0;
+
+    for (size_t k = 0; k < LANES; k++)
+        most[k] = row[0];
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            most[k] = row[i + k] > most[k] ? row[i + k] : most[k];
+    for (; i < n; i++)
+        result = row[i] > result ? row[i] : result;
+    for (size_t k = 0; k < LANES; k++)
+        result = most[k] > result ? most[k] : result;
+    return result;
+}
+
+/* row = exp(row - max); returns their sum. */
+KD_VECTOR
+static float exponentials(float *row, size_t n, float max)
+{
+    float sums[LANES] = {0}, result = 0;
+    size_t i = 0;
+
+    for (size_t k = 0; k < n; k++)
+        row[k] = kd_vector_exp(row[k] - max);
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            sums[k] += row[i + k];
+    for (; i < n; i++)
+        result += row[i];
+    for (size_t k = 0; k < LANES; k++)
+        result += sums[k];
+    return result;
+}
+
+/* A NaN anywhere makes a row of them. */
 static void softmax(float *row, size_t n)
 {
-    float max = row[0], sum = 0;
+    const float sum = exponentials(row, n, largest(row, n));
 
-    for (size_t i = 1; i < n; i++)
-        max = row[i] > max || row[i] != row[i] ? row[i] : max;
-    for (size_t i = 0; i < n; i++)
-        sum += row[i] = expf(row[i] - max);
     for (size_t i = 0; i < n; i++)
         row[i] /= sum;
 }

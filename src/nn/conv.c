@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Convolutions, on oneDNN. Values stay in the blocked layout; weights are kept in
- * the one layout that the forward kernel reads (or plain oihw where that one is
- * private to the library), and copied where another kernel wants another.
+ * Convolutions, on oneDNN or on winograd.c. Values stay in the blocked layout; weights
+ * are kept in the one layout that the forward kernel reads (or plain oihw where that
+ * one is private to the library), and copied where another kernel wants another.
  */
 #include "nn/conv_internal.h"
 
 #include "kd/memory.h"
+#include "kd/progress.h"
 
 #include <stdlib.h>
 
@@ -60,7 +61,8 @@ static enum kd_status prepare_forward(struct kd_layer *layer)
     struct kd_tensor *x = layer->input[0], *y = layer->output;
     struct kd_graph *graph = y->private->graph;
     const dnnl_memory_desc_t *layout =
-        kd_primitive_layout(&c->forward, dnnl_query_weights_md);
+        c->winograd ? &c->blocks
+                    : kd_primitive_layout(&c->forward, dnnl_query_weights_md);
     const size_t out = (size_t)c->target.dims[1];
     float *kept = c->weight->value;
     enum kd_status status = KD_EBUG;
@@ -75,6 +77,8 @@ static enum kd_status prepare_forward(struct kd_layer *layer)
     KD_TRY(make_copy(&c->for_forward, c, layout, kept, false));
     if (c->for_forward.data != NULL)
         graph->memory += dnnl_memory_desc_get_size(layout);
+    if (c->winograd)
+        return kd_conv_winograd_prepare(layer);
     KD_TRY(bind(&c->forward, graph, DNNL_ARG_SRC, &c->source, x->data, DNNL_ARG_WEIGHTS,
                 dnnl_query_weights_md,
                 c->for_forward.data != NULL ? c->for_forward.data : kept, DNNL_ARG_DST,
@@ -96,7 +100,7 @@ static enum kd_status prepare(struct kd_layer *layer)
     struct kd_parameter *w = c->weight;
 
     KD_TRY(prepare_forward(layer));
-    if (y->gradient == NULL) {
+    if (y->gradient == NULL || c->winograd) {
         status = KD_OK;
         goto out;
     }
@@ -146,6 +150,7 @@ static enum kd_status forward(struct kd_layer *layer)
     const size_t version = layer->output->private->graph->version;
 
     if (c->version != version) {
+        double started = kd_seconds();
         if (layer->norm != NULL)
             fold(layer);
         if (c->for_forward.data != NULL) {
@@ -153,30 +158,60 @@ static enum kd_status forward(struct kd_layer *layer)
             if (status != KD_OK)
                 return status;
         }
+        if (c->winograd && !layer->output->private->graph->training)
+            kd_conv_winograd_points(layer);
         c->version = version;
+        kd_layer_lap(layer, KD_PASS_COPIES, &started);
+    }
+    if (c->winograd) {
+        kd_conv_winograd_forward(layer);
+        return KD_OK;
     }
     return kd_primitive_run(&c->forward);
+}
+
+static enum kd_status backward_weights(struct kd_layer *layer)
+{
+    enum kd_status status = KD_EBUG;
+    struct conv *c = layer->state;
+    double started = kd_seconds();
+
+    if (c->winograd)
+        kd_conv_winograd_backward_weights(layer);
+    else if (c->own_weights)
+        kd_depthwise_backward_weights(layer);
+    else
+        KD_TRY(kd_primitive_run(&c->backward_weights));
+    kd_layer_lap(layer, KD_PASS_WEIGHTS, &started);
+    if (c->from_backward.data != NULL && !c->own_weights)
+        KD_TRY(kd_primitive_run(&c->from_backward.reorder));
+    kd_layer_lap(layer, KD_PASS_COPIES, &started);
+    c->weight->private->gradient_written = true;
+    if (c->bias != NULL)
+        c->bias->private->gradient_written = true;
+    status = KD_OK;
+out:
+    return status;
 }
 
 static enum kd_status backward(struct kd_layer *layer)
 {
     enum kd_status status = KD_EBUG;
     struct conv *c = layer->state;
+    double started;
     float *dx;
 
-    if (c->own_weights)
-        kd_depthwise_backward_weights(layer);
-    else
-        KD_TRY(kd_primitive_run(&c->backward_weights));
-    if (c->from_backward.data != NULL && !c->own_weights)
-        KD_TRY(kd_primitive_run(&c->from_backward.reorder));
-    c->weight->private->gradient_written = true;
-    if (c->bias != NULL)
-        c->bias->private->gradient_written = true;
+    KD_TRY(backward_weights(layer));
+    if (c->winograd) {
+        kd_conv_winograd_backward_values(layer);
+        return KD_OK;
+    }
     dx = kd_gradient_begin(layer->input[0]);
     if (dx != NULL) {
+        started = kd_seconds();
         if (c->for_backward.data != NULL)
             KD_TRY(kd_primitive_run(&c->for_backward.reorder));
+        kd_layer_lap(layer, KD_PASS_COPIES, &started);
         kd_primitive_rebind(&c->backward_data, DNNL_ARG_DIFF_SRC, dx);
         KD_TRY(kd_primitive_run(&c->backward_data));
         kd_gradient_end(layer->input[0], dx);
@@ -204,6 +239,7 @@ static void clear(struct kd_layer *layer)
     clear_copy(&c->for_forward);
     clear_copy(&c->for_backward);
     clear_copy(&c->from_backward);
+    free(c->kept_points);
     free(c->folded);
     free(c->shift);
     free(c->scale);

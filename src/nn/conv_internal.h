@@ -4,6 +4,7 @@
 #define KD_CONV_INTERNAL_H
 
 #include "nn/graph_internal.h"
+#include "nn/winograd_internal.h"
 
 struct weights_copy {
     struct kd_primitive reorder; /* between the kept layout and this one */
@@ -20,6 +21,12 @@ struct conv {
     bool own_weights; /* depthwise.c computes the weights' gradient */
     size_t version;   /* of the parameters that for_forward was made from */
 
+    bool winograd; /* conv_winograd.c does all passes, ... */
+    struct winograd there, back;
+    dnnl_memory_desc_t blocks; /* ... with weights in this layout */
+    float *points, *space; /* the weights at the points, and work space: shared, ... */
+    float *kept_points;    /* ... but in inference the points */
+
     /* In inference, with a batch norm folded in: */
     float *folded; /* the weights times its scale, as kept */
     float *shift;  /* [out, padded] */
@@ -33,6 +40,22 @@ bool kd_conv_is_depthwise(const struct conv *c);
  * kernels and the kept layout are known. */
 bool kd_depthwise_is_ours(const struct conv *c);
 void kd_depthwise_backward_weights(const struct kd_layer *layer);
+
+/* -- conv_winograd.c ---------------------------------------------------- */
+
+/* Whether a layer is one of those; after source and target are known. */
+bool kd_conv_is_winograd(const struct kd_layer *layer);
+
+enum kd_status kd_conv_winograd_describe(struct kd_layer *layer) KD_CHECKED;
+enum kd_status kd_conv_winograd_prepare(struct kd_layer *layer) KD_CHECKED;
+
+/* Inference: brings the weights to the points, after they have changed. */
+void kd_conv_winograd_points(const struct kd_layer *layer);
+void kd_conv_winograd_forward(struct kd_layer *layer);
+void kd_conv_winograd_backward_weights(const struct kd_layer *layer);
+void kd_conv_winograd_backward_values(struct kd_layer *layer);
+
+/* -- conv_kernels.c ----------------------------------------------------- */
 
 /* Describes the kernels of a layer, and the layout in which its weights are kept. */
 enum kd_status kd_conv_describe(struct kd_layer *layer) KD_CHECKED;

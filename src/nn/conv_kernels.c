@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which of oneDNN's kernels does a convolution.
+ * Which kernels do a convolution: Winograd's of our own where the shape is theirs, else
+ * the direct ones of oneDNN.
  *
- * The choice is a table over the shape alone, measured once: a choice that was timed
- * on the machine could fall differently in the next run, and with it the rounding of
- * every value. Kernels are asked for by name where the library would choose by the
- * size of the batch or the number of threads.
+ * The choice is a function of the shape and the processor alone. One that was timed on
+ * the machine could fall differently in the next run, and with it the rounding of every
+ * value; so could the library's own, by the size of the batch or the number of threads.
  */
 #include "nn/conv_internal.h"
 
@@ -13,8 +13,6 @@
 
 #include <stdatomic.h>
 #include <string.h>
-
-enum pass { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS };
 
 /* The library's loops for every machine are a thousand times slower. */
 static void warn_if_slow(const struct kd_primitive *p)
@@ -29,60 +27,15 @@ static void warn_if_slow(const struct kd_primitive *p)
                kernel);
 }
 
-/*
- * Where Winograd's F(4x4,3x3) beats the direct kernel, as measured with AVX-512 at
- * batch 64 (its time as a share of the direct one's):
- *
- *     channels, plane   forward   values' gradient   weights' gradient
- *      16, 32x32          1.56         1.96               1.39
- *      32, 32x32          0.70         0.74               1.15
- *      32, 16x16          0.69         0.70               0.90
- *      64, 16x16          0.50         0.52               0.87
- *      64, 8x8            0.51         0.55               0.76
- *     256, 4x4            0.71         1.04               0.42
- *     512, 2x2            2.70         2.32               1.27
- *
- * Beyond 128 channels its forward pass sums in parts that depend on the batch, which
- * inference must not.
- */
-static bool winograd_pays(enum pass pass, const struct conv *c, bool training)
-{
-    const dnnl_dim_t in = c->source.dims[1], out = c->target.dims[1];
-    const dnnl_dim_t least = in < out ? in : out;
-    const dnnl_dim_t plane =
-        c->target.dims[2] < c->target.dims[3] ? c->target.dims[2] : c->target.dims[3];
-
-    if (c->spec.kernel != 3 || c->spec.stride != 1 || c->groups > 1 || least < 32)
-        return false;
-    switch (pass) {
-    case FORWARD:
-        return plane >= 4 && (training || in <= 128);
-    case BACKWARD_DATA:
-        return plane >= 8;
-    case BACKWARD_WEIGHTS:
-        return plane >= 4 && (plane <= 16 || least >= 64);
-    }
-    return false;
-}
-
-/* Describes one pass: by Winograd where that pays and there is a kernel, or else the
- * first direct kernel of the library's list. */
-static enum kd_status describe_as(struct kd_primitive *p, dnnl_convolution_desc_t *op,
-                                  struct kd_wish wish, bool winograd)
+/* Describes one pass by the first direct kernel of the library's list. */
+static enum kd_status describe_direct(struct kd_primitive *p,
+                                      dnnl_convolution_desc_t *op,
+                                      const struct kd_wish *wish)
 {
     enum kd_status status = KD_EBUG;
     bool supported = false;
 
-    if (winograd) {
-        op->alg_kind = dnnl_convolution_winograd;
-        wish.kernel = "wino_4x3";
-        KD_TRY(kd_primitive_describe(p, op, &wish, &supported));
-    }
-    if (!supported) {
-        op->alg_kind = dnnl_convolution_direct;
-        wish.kernel = NULL;
-        KD_TRY(kd_primitive_describe(p, op, &wish, &supported));
-    }
+    KD_TRY(kd_primitive_describe(p, op, wish, &supported));
     if (!supported) {
         status = kd_fail(KD_EBUG, "oneDNN has no kernel for this convolution");
         goto out;
@@ -133,7 +86,7 @@ static enum kd_status describe_forward(struct kd_layer *layer, const struct geom
             layer->norm != NULL || c->bias != NULL ? &c->bias_desc : NULL, &c->target,
             g->strides, g->pads, g->pads),
         "convolution"));
-    KD_TRY(describe_as(&c->forward, &op, wish, winograd_pays(FORWARD, c, training)));
+    KD_TRY(describe_direct(&c->forward, &op, &wish));
     warn_if_slow(&c->forward);
     kd_graph_need_workspace(layer->output->private->graph,
                             kd_primitive_workspace(&c->forward));
@@ -157,16 +110,14 @@ static enum kd_status describe_backward(struct kd_layer *layer,
                                 c->bias != NULL ? &c->bias_desc : NULL, &c->target,
                                 g->strides, g->pads, g->pads),
                             "convolution, gradient of weights"));
-    KD_TRY(describe_as(&c->backward_weights, &op, wish,
-                       winograd_pays(BACKWARD_WEIGHTS, c, true)));
+    KD_TRY(describe_direct(&c->backward_weights, &op, &wish));
     kd_graph_need_workspace(graph, kd_primitive_workspace(&c->backward_weights));
     if (layer->input[0]->wants_gradient) {
         KD_TRY(kd_onednn_status(dnnl_convolution_backward_data_desc_init(
                                     &op, direct, &c->source, &g->any, &c->target,
                                     g->strides, g->pads, g->pads),
                                 "convolution, gradient of values"));
-        KD_TRY(describe_as(&c->backward_data, &op, wish,
-                           winograd_pays(BACKWARD_DATA, c, true)));
+        KD_TRY(describe_direct(&c->backward_data, &op, &wish));
         warn_if_slow(&c->backward_data);
         kd_graph_need_workspace(graph, kd_primitive_workspace(&c->backward_data));
     }
@@ -191,17 +142,22 @@ enum kd_status kd_conv_describe(struct kd_layer *layer)
     KD_TRY(kd_onednn_desc(&c->bias_desc, 1, &c->target.dims[1], dnnl_x));
     rank = weight_dims(c, dims);
     KD_TRY(kd_onednn_desc(&g.any, rank, dims, dnnl_format_tag_any));
-    KD_TRY(describe_forward(layer, &g));
-    if (training)
-        KD_TRY(describe_backward(layer, &g));
-    c->kept = *kd_primitive_layout(&c->forward, dnnl_query_weights_md);
+    if (kd_conv_is_winograd(layer)) {
+        KD_TRY(kd_conv_winograd_describe(layer));
+        c->kept = c->blocks;
+    } else {
+        KD_TRY(describe_forward(layer, &g));
+        if (training)
+            KD_TRY(describe_backward(layer, &g));
+        c->kept = *kd_primitive_layout(&c->forward, dnnl_query_weights_md);
+    }
     if (!training || c->kept.format_kind != dnnl_blocked)
         KD_TRY(
             kd_onednn_desc(&c->kept, rank, dims, rank == 5 ? dnnl_goihw : dnnl_oihw));
     c->weight->size = dnnl_memory_desc_get_size(&c->kept) / sizeof(float);
     kd_parameter_is_desc(c->weight, &c->kept);
-    c->own_weights = training && kd_depthwise_is_ours(c);
-    if (training && !c->own_weights)
+    c->own_weights = training && !c->winograd && kd_depthwise_is_ours(c);
+    if (training && !c->winograd && !c->own_weights)
         warn_if_slow(&c->backward_weights);
     status = KD_OK;
 out:

@@ -46,21 +46,29 @@ static struct kd_tensor *transition(struct kd_build *b, struct kd_tensor *x, int
                          &(struct kd_pool){.size = 2, .stride = 2, .mean = true});
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+static struct kd_tensor *add_block(struct kd_build *b, struct kd_tensor *x, int block)
 {
     const size_t n = (b->arch->depth - 4) / 3;
 
+    for (size_t i = 0; i < n; i++)
+        x = add_layer(b, x, block, i);
+    return x;
+}
+
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
+{
     x = kd_graph_conv(b->graph, x, kd_build_name(b, "conv1"),
                       &(struct kd_conv){16, 3, 1, 1});
-    for (int block = 1; block <= 3; block++) {
-        for (size_t i = 0; i < n; i++)
-            x = add_layer(b, x, block, i);
-        if (block < 3)
-            x = transition(b, x, block);
-    }
+    for (int block = 1; block <= 2; block++)
+        x = transition(b, add_block(b, x, block), block);
+    return x;
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    x = add_block(b, x, 3);
     x = kd_graph_batch_norm(b->graph, x, NULL, true, kd_build_name(b, "bn1"));
-    b->features = kd_graph_average_pool(b->graph, x);
-    return kd_graph_dense(b->graph, b->features, kd_build_name(b, "fc"), b->classes);
+    return kd_build_head(b, x, "fc");
 }
 
 const struct kd_family_calls kd_family_densenet = {
@@ -70,5 +78,6 @@ const struct kd_family_calls kd_family_densenet = {
              {"growth", offsetof(struct kd_arch, growth), 1, 256, false, false}},
     .defaults = defaults,
     .check = check,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

@@ -13,7 +13,8 @@ struct kd_build {
     const struct kd_arch *arch;
     size_t classes;
     const char *prefix;
-    struct kd_tensor *features; /* set by `layers` */
+    struct kd_tensor *features; /* set by `branch` */
+    struct kd_tensor *map; /* the same, before the pooling; NULL if there is none */
 };
 
 /* A key of a family's mapping: a size_t of struct kd_arch, or (`real`) a double. */
@@ -42,7 +43,9 @@ struct kd_family_calls {
                                    const uint64_t *numbers, struct kd_arch *arch);
     /* Whether the values make a network; `node` is the place to name. NULL: always. */
     enum kd_status (*check)(const struct kd_yaml *node, const struct kd_arch *arch);
-    struct kd_tensor *(*layers)(struct kd_build *build, struct kd_tensor *x);
+    /* The layers that networks may share, and the rest, which gives the logits. */
+    struct kd_tensor *(*trunk)(struct kd_build *build, struct kd_tensor *x);
+    struct kd_tensor *(*branch)(struct kd_build *build, struct kd_tensor *x);
 
     /* Instead of the keys, where they are not all numbers. */
     enum kd_status (*from_map)(const struct kd_yaml *node, struct kd_arch *arch);
@@ -65,5 +68,9 @@ struct kd_tensor *kd_build_conv_norm(struct kd_build *build, struct kd_tensor *x
                                      const char *conv_name, const char *norm_name,
                                      const struct kd_conv *conv, size_t groups,
                                      bool relu);
+
+/* The mean over the map's places, and a dense layer NAME over it: a branch's end. */
+struct kd_tensor *kd_build_head(struct kd_build *build, struct kd_tensor *map,
+                                const char *name);
 
 #endif

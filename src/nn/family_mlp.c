@@ -66,17 +66,27 @@ static void text(const struct kd_arch *arch, char to[256])
              arch->batch_norm ? "true" : "false");
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+static struct kd_tensor *add_hidden(struct kd_build *b, struct kd_tensor *x, size_t i)
 {
-    for (size_t i = 0; i < b->arch->num_hidden; i++) {
-        x = kd_graph_dense(b->graph, x, kd_build_name(b, "fc%zu", i + 1),
-                           b->arch->hidden[i]);
-        if (b->arch->batch_norm)
-            x = kd_graph_batch_norm(b->graph, x, NULL, true,
-                                    kd_build_name(b, "bn%zu", i + 1));
-        else
-            x = kd_graph_relu(b->graph, x);
-    }
+    x = kd_graph_dense(b->graph, x, kd_build_name(b, "fc%zu", i + 1),
+                       b->arch->hidden[i]);
+    if (b->arch->batch_norm)
+        return kd_graph_batch_norm(b->graph, x, NULL, true,
+                                   kd_build_name(b, "bn%zu", i + 1));
+    return kd_graph_relu(b->graph, x);
+}
+
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
+{
+    for (size_t i = 0; i + 1 < b->arch->num_hidden; i++)
+        x = add_hidden(b, x, i);
+    return x;
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    if (b->arch->num_hidden > 0)
+        x = add_hidden(b, x, b->arch->num_hidden - 1);
     b->features = x;
     return kd_graph_dense(b->graph, x, kd_build_name(b, "fc"), b->classes);
 }
@@ -88,5 +98,6 @@ const struct kd_family_calls kd_family_mlp = {
     .from_numbers = from_numbers,
     .from_map = from_map,
     .text = text,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

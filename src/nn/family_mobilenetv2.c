@@ -17,6 +17,8 @@ static void defaults(struct kd_arch *arch)
 static const size_t stages[][3] = {{16, 1, 1}, {24, 2, 1},  {32, 3, 2}, {64, 4, 2},
                                    {96, 3, 1}, {160, 3, 2}, {320, 1, 1}};
 
+#define LAST_STAGE 5 /* the first that is not the trunk's */
+
 /* Where a block's names begin. */
 struct place {
     size_t stage, index;
@@ -53,23 +55,34 @@ static size_t scaled(const struct kd_build *b, size_t channels)
     return many > 0 ? many : 1;
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+static struct kd_tensor *add_stage(struct kd_build *b, struct kd_tensor *x, size_t s)
 {
-    const size_t last = b->arch->multiplier > 1 ? scaled(b, 1280) : 1280;
+    for (size_t i = 0; i < stages[s][1]; i++)
+        x = block(b, x, (struct place){s, i}, scaled(b, stages[s][0]),
+                  s == 0 ? 1 : b->arch->expansion, i == 0 ? stages[s][2] : 1);
+    return x;
+}
 
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
+{
     x = kd_build_conv_norm(b, x, kd_build_name(b, "conv1.0"),
                            kd_build_name(b, "conv1.1"),
                            &(struct kd_conv){scaled(b, 32), 3, 2, 1}, 1, true);
-    for (size_t s = 0; s < sizeof stages / sizeof stages[0]; s++)
-        for (size_t i = 0; i < stages[s][1]; i++)
-            x = block(b, x, (struct place){s, i}, scaled(b, stages[s][0]),
-                      s == 0 ? 1 : b->arch->expansion, i == 0 ? stages[s][2] : 1);
+    for (size_t s = 0; s < LAST_STAGE; s++)
+        x = add_stage(b, x, s);
+    return x;
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    const size_t last = b->arch->multiplier > 1 ? scaled(b, 1280) : 1280;
+
+    for (size_t s = LAST_STAGE; s < sizeof stages / sizeof stages[0]; s++)
+        x = add_stage(b, x, s);
     x = kd_build_conv_norm(b, x, kd_build_name(b, "conv2.0"),
                            kd_build_name(b, "conv2.1"),
                            &(struct kd_conv){last, 1, 1, 0}, 1, true);
-    b->features = kd_graph_average_pool(b->graph, x);
-    return kd_graph_dense(b->graph, b->features, kd_build_name(b, "classifier.0"),
-                          b->classes);
+    return kd_build_head(b, x, "classifier.0");
 }
 
 const struct kd_family_calls kd_family_mobilenetv2 = {
@@ -78,5 +91,6 @@ const struct kd_family_calls kd_family_mobilenetv2 = {
     .keys = {{"width", offsetof(struct kd_arch, multiplier), 0, 10, true, false},
              {"expansion", offsetof(struct kd_arch, expansion), 1, 64, false, false}},
     .defaults = defaults,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

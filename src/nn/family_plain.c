@@ -104,22 +104,53 @@ static const struct plan *find(const struct kd_build *b)
     return NULL;
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+/* Where the last convolutions begin: behind the last pooling that has any behind it. */
+static size_t last_group(const struct plan *plan)
 {
-    const struct plan *plan = find(b);
+    size_t i = plan->count - 1;
+
+    while (i > 0 && plan->channels[i] == 0)
+        i--;
+    while (i > 0 && plan->channels[i - 1] != 0)
+        i--;
+    return i;
+}
+
+/* Convolutions and poolings begin to end-1 of the plan. */
+static struct kd_tensor *add_steps(struct kd_build *b, struct kd_tensor *x,
+                                   const struct plan *plan, size_t begin, size_t end)
+{
     size_t conv = 0;
 
-    for (size_t i = 0; i < plan->count; i++) {
+    for (size_t i = 0; i < end; i++) {
+        conv += plan->channels[i] != 0;
+        if (i < begin)
+            continue;
         if (plan->channels[i] == 0) {
             x = kd_graph_max_pool(b->graph, x, 2);
             continue;
         }
-        conv++;
         x = kd_graph_conv(b->graph, x, kd_build_name(b, "conv%zu", conv),
                           &(struct kd_conv){plan->channels[i], 3, 1, 1});
         x = kd_graph_batch_norm(b->graph, x, NULL, true,
                                 kd_build_name(b, "bn%zu", conv));
     }
+    return x;
+}
+
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
+{
+    const struct plan *plan = find(b);
+
+    return add_steps(b, x, plan, 0, last_group(plan));
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    const struct plan *plan = find(b);
+
+    x = add_steps(b, x, plan, last_group(plan), plan->count);
+    b->map = x;
     if (plan->hidden > 0) {
         x = kd_graph_dense(b->graph, x, kd_build_name(b, "fc1"), plan->hidden);
         x = kd_graph_relu(b->graph, x);
@@ -136,5 +167,6 @@ const struct kd_family_calls kd_family_plain = {
     .check = check,
     .from_map = from_map,
     .text = text,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

@@ -60,20 +60,29 @@ static struct kd_tensor *block(struct kd_build *b, struct kd_tensor *x, int stag
                                kd_build_name(b, "layer%d.%zu.bn2", stage, index));
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+static struct kd_tensor *add_stage(struct kd_build *b, struct kd_tensor *x, int stage)
 {
-    const size_t n = (b->arch->depth - 2) / 6, width = b->arch->width;
-    const size_t stem = b->arch->stem > 0 ? b->arch->stem : width;
+    const size_t n = (b->arch->depth - 2) / 6;
+
+    for (size_t i = 0; i < n; i++)
+        x = block(b, x, stage, i, b->arch->width << (stage - 1),
+                  i == 0 && stage > 1 ? 2 : 1);
+    return x;
+}
+
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
+{
+    const size_t stem = b->arch->stem > 0 ? b->arch->stem : b->arch->width;
 
     x = kd_graph_conv(b->graph, x, kd_build_name(b, "conv1"),
                       &(struct kd_conv){stem, 3, 1, 1});
     x = kd_graph_batch_norm(b->graph, x, NULL, true, kd_build_name(b, "bn1"));
-    for (int stage = 1; stage <= 3; stage++)
-        for (size_t i = 0; i < n; i++)
-            x = block(b, x, stage, i, width << (stage - 1),
-                      i == 0 && stage > 1 ? 2 : 1);
-    b->features = kd_graph_average_pool(b->graph, x);
-    return kd_graph_dense(b->graph, b->features, kd_build_name(b, "fc"), b->classes);
+    return add_stage(b, add_stage(b, x, 1), 2);
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    return kd_build_head(b, add_stage(b, x, 3), "fc");
 }
 
 const struct kd_family_calls kd_family_resnet = {
@@ -85,5 +94,6 @@ const struct kd_family_calls kd_family_resnet = {
     .defaults = defaults,
     .from_numbers = from_numbers,
     .check = check,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

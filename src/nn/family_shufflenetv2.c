@@ -80,22 +80,31 @@ static struct kd_tensor *block(struct kd_build *b, struct kd_tensor *x, int stag
     return kd_graph_shuffle(b->graph, kd_graph_concat(b->graph, past, y), 2);
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+static struct kd_tensor *add_stage(struct kd_build *b, struct kd_tensor *x, int stage)
 {
     const struct plan *plan = plan_of(b->arch->multiplier);
 
+    x = down(b, x, stage, plan->channels[stage - 1]);
+    for (size_t i = 1; i <= plan->repeats[stage - 1]; i++)
+        x = block(b, x, stage, i);
+    return x;
+}
+
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
+{
     x = kd_build_conv_norm(b, x, kd_build_name(b, "conv1"), kd_build_name(b, "bn1"),
                            &(struct kd_conv){24, 1, 1, 0}, 1, true);
-    for (int stage = 1; stage <= 3; stage++) {
-        x = down(b, x, stage, plan->channels[stage - 1]);
-        for (size_t i = 1; i <= plan->repeats[stage - 1]; i++)
-            x = block(b, x, stage, i);
-    }
+    return add_stage(b, add_stage(b, x, 1), 2);
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    const struct plan *plan = plan_of(b->arch->multiplier);
+
+    x = add_stage(b, x, 3);
     x = kd_build_conv_norm(b, x, kd_build_name(b, "conv2"), kd_build_name(b, "bn2"),
                            &(struct kd_conv){plan->channels[3], 1, 1, 0}, 1, true);
-    b->features = kd_graph_average_pool(b->graph, x);
-    return kd_graph_dense(b->graph, b->features, kd_build_name(b, "linear"),
-                          b->classes);
+    return kd_build_head(b, x, "linear");
 }
 
 const struct kd_family_calls kd_family_shufflenetv2 = {
@@ -104,5 +113,6 @@ const struct kd_family_calls kd_family_shufflenetv2 = {
     .keys = {{"width", offsetof(struct kd_arch, multiplier), 0, 10, true, false}},
     .defaults = defaults,
     .check = check,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

@@ -39,25 +39,35 @@ static enum kd_status check(const struct kd_yaml *node, const struct kd_arch *ar
     return KD_OK;
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+/* The names count a stage's convolutions, norms and ReLUs: 0, 1, (2,) 3, 4, ... */
+static struct kd_tensor *add_stage(struct kd_build *b, struct kd_tensor *x,
+                                   size_t stage)
 {
-    const size_t *counts = plan_of(b->arch->depth);
+    const size_t count = plan_of(b->arch->depth)[stage];
 
-    /* The names count a stage's convolutions, norms and ReLUs: 0, 1, (2,) 3, 4, ... */
-    for (size_t stage = 0; stage < STAGES; stage++) {
-        for (size_t i = 0; i < counts[stage]; i++) {
-            x = kd_graph_biased_conv(b->graph, x,
-                                     kd_build_name(b, "block%zu.%zu", stage, 3 * i),
-                                     &(struct kd_conv){channels[stage], 3, 1, 1});
-            x = kd_graph_batch_norm(b->graph, x, NULL, true,
-                                    kd_build_name(b, "block%zu.%zu", stage, 3 * i + 1));
-        }
-        if (stage < 3 || (stage == 3 && x != NULL && x->height > 4))
+    for (size_t i = 0; i < count; i++) {
+        x = kd_graph_biased_conv(b->graph, x,
+                                 kd_build_name(b, "block%zu.%zu", stage, 3 * i),
+                                 &(struct kd_conv){channels[stage], 3, 1, 1});
+        x = kd_graph_batch_norm(b->graph, x, NULL, true,
+                                kd_build_name(b, "block%zu.%zu", stage, 3 * i + 1));
+    }
+    return x;
+}
+
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
+{
+    for (size_t stage = 0; stage < STAGES - 1; stage++) {
+        x = add_stage(b, x, stage);
+        if (stage < 3 || (x != NULL && x->height > 4))
             x = kd_graph_max_pool(b->graph, x, 2);
     }
-    b->features = kd_graph_average_pool(b->graph, x);
-    return kd_graph_dense(b->graph, b->features, kd_build_name(b, "classifier"),
-                          b->classes);
+    return x;
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    return kd_build_head(b, add_stage(b, x, STAGES - 1), "classifier");
 }
 
 const struct kd_family_calls kd_family_vgg = {
@@ -66,5 +76,6 @@ const struct kd_family_calls kd_family_vgg = {
     .keys = {{"depth", offsetof(struct kd_arch, depth), 1, 1000, false, false}},
     .defaults = defaults,
     .check = check,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

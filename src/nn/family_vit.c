@@ -46,18 +46,30 @@ static struct kd_tensor *block(struct kd_build *b, struct kd_tensor *x, size_t i
     return kd_graph_add(g, x, y);
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+/* Blocks of the trunk. */
+static size_t trunk_blocks(const struct kd_build *b)
+{
+    return b->arch->depth - (b->arch->depth + 2) / 3;
+}
+
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
 {
     const size_t patch = b->arch->patch;
 
     x = kd_graph_biased_conv(b->graph, x, kd_build_name(b, "patch_embed.proj"),
                              &(struct kd_conv){b->arch->width, patch, patch, 0});
     x = kd_graph_positions(b->graph, x, kd_build_name(b, "pos_embed"));
-    for (size_t i = 0; i < b->arch->depth; i++)
+    for (size_t i = 0; i < trunk_blocks(b); i++)
+        x = block(b, x, i);
+    return x;
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    for (size_t i = trunk_blocks(b); i < b->arch->depth; i++)
         x = block(b, x, i);
     x = kd_graph_layer_norm(b->graph, x, kd_build_name(b, "norm"));
-    b->features = kd_graph_average_pool(b->graph, x);
-    return kd_graph_dense(b->graph, b->features, kd_build_name(b, "head"), b->classes);
+    return kd_build_head(b, x, "head");
 }
 
 const struct kd_family_calls kd_family_vit = {
@@ -69,5 +81,6 @@ const struct kd_family_calls kd_family_vit = {
              {"heads", offsetof(struct kd_arch, heads), 1, 64, false, false}},
     .defaults = defaults,
     .check = check,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

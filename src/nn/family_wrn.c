@@ -42,19 +42,28 @@ static struct kd_tensor *block(struct kd_build *b, struct kd_tensor *x, int stag
     return kd_graph_add(g, shortcut, y);
 }
 
-static struct kd_tensor *layers(struct kd_build *b, struct kd_tensor *x)
+static struct kd_tensor *add_stage(struct kd_build *b, struct kd_tensor *x, int stage)
 {
     const size_t n = (b->arch->depth - 4) / 6;
 
+    for (size_t i = 0; i < n; i++)
+        x = block(b, x, stage, i, (size_t)16 * b->arch->width << (stage - 1),
+                  i == 0 && stage > 1 ? 2 : 1);
+    return x;
+}
+
+static struct kd_tensor *trunk(struct kd_build *b, struct kd_tensor *x)
+{
     x = kd_graph_conv(b->graph, x, kd_build_name(b, "conv1"),
                       &(struct kd_conv){16, 3, 1, 1});
-    for (int stage = 1; stage <= 3; stage++)
-        for (size_t i = 0; i < n; i++)
-            x = block(b, x, stage, i, (size_t)16 * b->arch->width << (stage - 1),
-                      i == 0 && stage > 1 ? 2 : 1);
+    return add_stage(b, add_stage(b, x, 1), 2);
+}
+
+static struct kd_tensor *branch(struct kd_build *b, struct kd_tensor *x)
+{
+    x = add_stage(b, x, 3);
     x = kd_graph_batch_norm(b->graph, x, NULL, true, kd_build_name(b, "bn1"));
-    b->features = kd_graph_average_pool(b->graph, x);
-    return kd_graph_dense(b->graph, b->features, kd_build_name(b, "fc"), b->classes);
+    return kd_build_head(b, x, "fc");
 }
 
 const struct kd_family_calls kd_family_wrn = {
@@ -64,5 +73,6 @@ const struct kd_family_calls kd_family_wrn = {
              {"width", offsetof(struct kd_arch, width), 1, 64, false, false}},
     .defaults = defaults,
     .check = check,
-    .layers = layers,
+    .trunk = trunk,
+    .branch = branch,
 };

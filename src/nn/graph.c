@@ -3,6 +3,7 @@
 #include "nn/graph_internal.h"
 
 #include "kd/memory.h"
+#include "kd/progress.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -183,15 +184,62 @@ struct kd_tensor *kd_graph_input(struct kd_graph *graph, size_t channels, size_t
     return kd_graph_new_tensor(graph, channels, height, width, channels > 3);
 }
 
+struct kd_tensor *kd_graph_gradient_input(struct kd_graph *graph, size_t channels,
+                                          size_t height, size_t width)
+{
+    struct kd_tensor *t = NULL;
+
+    if (graph->failed == KD_OK)
+        t = kd_graph_new_tensor(graph, channels, height, width, true);
+    if (t != NULL)
+        t->wants_gradient = graph->training;
+    return t;
+}
+
 void kd_graph_output(struct kd_graph *graph, struct kd_tensor *tensor)
 {
     if (kd_graph_ready(graph, tensor))
         tensor->private->is_output = true;
 }
 
+void kd_layer_lap(struct kd_layer *layer, enum kd_pass pass, double *started)
+{
+    const double now = kd_seconds();
+
+    layer->seconds[pass] += now - *started;
+    *started = now;
+}
+
+double kd_graph_seconds(const struct kd_graph *graph, size_t index, enum kd_pass pass)
+{
+    return graph->layers[index]->seconds[pass];
+}
+
+static double booked(const struct kd_layer *layer)
+{
+    double sum = 0;
+
+    for (int i = 0; i < KD_NUM_PASSES; i++)
+        sum += layer->seconds[i];
+    return sum;
+}
+
+/* Runs a layer, and books on `pass` what it does not book itself. */
+static enum kd_status run_layer(struct kd_layer *layer,
+                                enum kd_status (*run)(struct kd_layer *layer),
+                                enum kd_pass pass)
+{
+    const double started = kd_seconds() - booked(layer);
+    const enum kd_status status = run(layer);
+
+    layer->seconds[pass] += kd_seconds() - started - booked(layer);
+    return status;
+}
+
 static enum kd_status run_forward(struct kd_layer *layer)
 {
-    const enum kd_status status = layer->forward(layer);
+    memset(layer->seconds, 0, sizeof layer->seconds);
+    const enum kd_status status = run_layer(layer, layer->forward, KD_PASS_FORWARD);
 
     if (status != KD_OK)
         kd_error_prefix("%s: ", layer->kind);
@@ -233,7 +281,8 @@ enum kd_status kd_graph_backward(struct kd_graph *graph)
         if (!layer->output->private->gradient_written || layer->backward == NULL)
             continue;
         graph->scratch_used = 0;
-        const enum kd_status status = layer->backward(layer);
+        const enum kd_status status =
+            run_layer(layer, layer->backward, KD_PASS_BACKWARD);
         if (status != KD_OK) {
             kd_error_prefix("%s, backward: ", layer->kind);
             return status;

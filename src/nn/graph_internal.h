@@ -28,6 +28,8 @@ struct kd_layer {
     bool absorbed;
     enum kd_absorbs absorbs;
 
+    double seconds[KD_NUM_PASSES]; /* of the last run */
+
     /* When all layers are known, before any memory is laid out. */
     enum kd_status (*describe)(struct kd_layer *layer);
     /* After tensors and parameters have their memory, before the first run. */
@@ -135,6 +137,10 @@ void kd_graph_absorb(struct kd_graph *graph);
 /* After a forward pass: NaN for all outputs of a sample that went in with what is no
  * finite number, or of all samples where a parameter is none. */
 void kd_graph_spoil(struct kd_graph *graph);
+
+/* Books the seconds since *started on a part of the layer's run, and starts anew. What
+ * a layer does not book itself is its pass forward or back. */
+void kd_layer_lap(struct kd_layer *layer, enum kd_pass pass, double *started);
 
 /* to[i] += from[i], on the compute threads. */
 void kd_add(float *to, const float *from, size_t n);

@@ -4,118 +4,53 @@
 
 #include "kd/memory.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EPSILON 1e-6
+#define KD_WIDTH 16
+#include "nn/layer_norm_kernels_internal.h"
+#undef KD_WIDTH
+#define KD_WIDTH 8
+#include "nn/layer_norm_kernels_internal.h"
 
 struct layer_norm {
     struct kd_parameter *weight, *bias;
-    size_t places;  /* of a sample */
+    const struct layer_norm_kernels *kernels;
+    size_t places, lanes; /* of a sample, of a block */
+    struct places shared;
+    float *rows;    /* [3][blocks][lanes] shared's weight, bias and used */
     float *mean;    /* [batch][places] of the last forward pass */
     float *inverse; /* the same, 1 / sqrt(variance + epsilon) */
-    float *sums;    /* [batch][2][channels] of a sample's gradients */
+    float *sums;    /* [batch][2][blocks][lanes] of a sample's gradients */
 };
-
-/* Where channel c of a place lies behind the place's first. */
-static size_t offset(const struct kd_tensor *t, size_t c)
-{
-    return c / t->lanes * (t->height * t->width * t->lanes) + c % t->lanes;
-}
-
-static const float *place(const struct kd_tensor *t, const float *values, size_t n,
-                          size_t i)
-{
-    return values + n * (t->size / t->batch) + i * t->lanes;
-}
-
-static void normalise(const struct layer_norm *s, const struct kd_tensor *t,
-                      const float *x, size_t at, float *y)
-{
-    double sum = 0, squares = 0;
-
-    for (size_t c = 0; c < t->channels; c++)
-        sum += x[offset(t, c)];
-    const double mean = sum / (double)t->channels;
-    for (size_t c = 0; c < t->channels; c++) {
-        const double d = x[offset(t, c)] - mean;
-        squares += d * d;
-    }
-    s->mean[at] = (float)mean;
-    s->inverse[at] = (float)(1 / sqrt(squares / (double)t->channels + EPSILON));
-    for (size_t c = 0; c < t->channels; c++)
-        y[offset(t, c)] =
-            (x[offset(t, c)] - s->mean[at]) * s->inverse[at] * s->weight->value[c] +
-            s->bias->value[c];
-}
 
 static enum kd_status forward(struct kd_layer *layer)
 {
     const struct layer_norm *s = layer->state;
     const struct kd_tensor *x = layer->input[0], *y = layer->output;
+    const size_t size = y->size / y->batch, bytes = s->weight->count * sizeof(float);
 
+    memcpy(s->rows, s->weight->value, bytes);
+    memcpy(s->rows + s->shared.blocks * s->lanes, s->bias->value, bytes);
 #pragma omp parallel for
-    for (size_t n = 0; n < x->batch; n++) {
-        const size_t size = y->size / y->batch;
-        memset(y->data + n * size, 0, size * sizeof *y->data);
-        for (size_t i = 0; i < s->places; i++)
-            normalise(s, x, place(x, x->data, n, i), n * s->places + i,
-                      y->data + n * size + i * y->lanes);
-    }
-    return KD_OK;
-}
-
-/* With g = dy * weight and h = (x - mean) * inverse:
- * dx = inverse * (g - mean(g) - h * mean(g * h)). */
-static void spread(const struct layer_norm *s, const struct kd_tensor *t,
-                   const float *x, const float *dy, size_t at, float *dx)
-{
-    double sum_g = 0, sum_gh = 0;
-
-    for (size_t c = 0; c < t->channels; c++) {
-        const size_t o = offset(t, c);
-        const double g = (double)dy[o] * s->weight->value[c];
-        sum_g += g;
-        sum_gh += g * (x[o] - s->mean[at]) * s->inverse[at];
-    }
-    const float mean_g = (float)(sum_g / (double)t->channels),
-                mean_gh = (float)(sum_gh / (double)t->channels);
-    for (size_t c = 0; c < t->channels; c++) {
-        const size_t o = offset(t, c);
-        const float h = (x[o] - s->mean[at]) * s->inverse[at];
-        dx[o] = s->inverse[at] * (dy[o] * s->weight->value[c] - mean_g - h * mean_gh);
-    }
-}
-
-/* A sample's sums of dy * h and of dy, for the parameters. */
-static void gather(const struct layer_norm *s, const struct kd_tensor *x,
-                   const float *gradient, size_t n)
-{
-    const size_t channels = x->channels;
-    float *to = s->sums + n * 2 * channels;
-
-    memset(to, 0, 2 * channels * sizeof *to);
-    for (size_t i = 0; i < s->places; i++) {
-        const size_t at = n * s->places + i;
-        const float *v = place(x, x->data, n, i), *d = place(x, gradient, n, i);
-        for (size_t c = 0; c < channels; c++) {
-            const size_t o = offset(x, c);
-            to[c] += d[o] * (v[o] - s->mean[at]) * s->inverse[at];
-            to[channels + c] += d[o];
+    for (size_t n = 0; n < x->batch; n++)
+        for (size_t i = 0; i < s->places; i++) {
+            const size_t at = n * s->places + i, first = n * size + i * s->lanes;
+            s->kernels->normalise(&s->shared, x->data + first, &s->mean[at],
+                                  &s->inverse[at], y->data + first);
         }
-    }
+    return KD_OK;
 }
 
 static void reduce(const struct layer_norm *s, size_t batch)
 {
-    const size_t channels = s->weight->count;
+    const size_t channels = s->weight->count, lanes = s->shared.blocks * s->lanes;
 
     for (size_t c = 0; c < channels; c++) {
         double weight = 0, bias = 0;
         for (size_t n = 0; n < batch; n++) {
-            weight += s->sums[n * 2 * channels + c];
-            bias += s->sums[n * 2 * channels + channels + c];
+            weight += s->sums[n * 2 * lanes + c];
+            bias += s->sums[n * 2 * lanes + lanes + c];
         }
         s->weight->gradient[c] = (float)weight;
         s->bias->gradient[c] = (float)bias;
@@ -129,18 +64,21 @@ static enum kd_status backward(struct kd_layer *layer)
     const struct layer_norm *s = layer->state;
     struct kd_tensor *x = layer->input[0];
     const float *dy = layer->output->gradient;
-    const size_t size = x->size / x->batch;
+    const size_t size = x->size / x->batch, lanes = s->shared.blocks * s->lanes;
     float *dx = kd_gradient_begin(x);
 
 #pragma omp parallel for
     for (size_t n = 0; n < x->batch; n++) {
-        gather(s, x, dy, n);
-        if (dx == NULL)
-            continue;
-        memset(dx + n * size, 0, size * sizeof *dx);
-        for (size_t i = 0; i < s->places; i++)
-            spread(s, x, place(x, x->data, n, i), place(x, dy, n, i), n * s->places + i,
-                   dx + n * size + i * x->lanes);
+        float *sums = s->sums + n * 2 * lanes;
+        memset(sums, 0, 2 * lanes * sizeof *sums);
+        for (size_t i = 0; i < s->places; i++) {
+            const size_t at = n * s->places + i, first = n * size + i * s->lanes;
+            s->kernels->gather(&s->shared, x->data + first, dy + first, s->mean[at],
+                               s->inverse[at], sums, sums + lanes);
+            if (dx != NULL)
+                s->kernels->spread(&s->shared, x->data + first, dy + first, s->mean[at],
+                                   s->inverse[at], dx + first);
+        }
     }
     reduce(s, x->batch);
     kd_gradient_end(x, dx);
@@ -153,6 +91,7 @@ static void clear(struct kd_layer *layer)
 
     if (s == NULL)
         return;
+    free(s->rows);
     free(s->mean);
     free(s->inverse);
     free(s->sums);
@@ -162,18 +101,30 @@ static enum kd_status make_state(struct kd_graph *graph, struct layer_norm *s,
                                  const char *name, const struct kd_tensor *x)
 {
     enum kd_status status = KD_EBUG;
-    const size_t channels = x->channels;
+    const size_t channels = x->channels, blocks = kd_tensor_blocks(x),
+                 lanes = blocks * x->lanes;
 
+    s->kernels = x->lanes == 16 ? &layer_norm_kernels_16 : &layer_norm_kernels_8;
+    s->lanes = x->lanes;
     s->places = x->height * x->width;
     s->weight =
         kd_graph_new_parameter(graph, name, "weight", 1, &channels, channels, true);
     s->bias = kd_graph_new_parameter(graph, name, "bias", 1, &channels, channels, true);
     if (graph->failed != KD_OK)
         return graph->failed;
+    KD_TRY(KD_NEW(s->rows, 3 * lanes));
     KD_TRY(KD_NEW(s->mean, x->batch * s->places));
     KD_TRY(KD_NEW(s->inverse, x->batch * s->places));
-    KD_TRY(KD_NEW(s->sums, x->batch * 2 * channels));
-    graph->memory += 2 * x->batch * (s->places + channels) * sizeof(float);
+    KD_TRY(KD_NEW(s->sums, x->batch * 2 * lanes));
+    for (size_t c = 0; c < channels; c++)
+        s->rows[2 * lanes + c] = 1;
+    s->shared = (struct places){.channels = channels,
+                                .blocks = blocks,
+                                .apart = s->places * x->lanes,
+                                .weight = s->rows,
+                                .bias = s->rows + lanes,
+                                .used = s->rows + 2 * lanes};
+    graph->memory += (2 * x->batch * (s->places + lanes) + 3 * lanes) * sizeof(float);
     status = KD_OK;
 out:
     return status;
@@ -188,7 +139,10 @@ struct kd_tensor *kd_graph_layer_norm(struct kd_graph *graph, struct kd_tensor *
 
     if (!kd_graph_ready(graph, x))
         return NULL;
-    y = kd_graph_new_tensor(graph, x->channels, x->height, x->width, x->blocked);
+    if (!x->blocked)
+        return kd_graph_failed(graph,
+                               kd_fail(KD_EBUG, "%s: layer norm of pixels", name));
+    y = kd_graph_new_tensor(graph, x->channels, x->height, x->width, true);
     layer = kd_graph_new_layer(graph, "layer norm", sizeof(struct layer_norm));
     if (y == NULL || layer == NULL)
         return NULL;

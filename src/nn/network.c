@@ -5,6 +5,7 @@
 #include "nn/family_internal.h"
 
 #include "kd/memory.h"
+#include "kd/thread.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -34,17 +35,48 @@ struct kd_tensor *kd_build_conv_norm(struct kd_build *build, struct kd_tensor *x
     return kd_graph_batch_norm(build->graph, x, NULL, relu, norm_name);
 }
 
+struct kd_tensor *kd_build_head(struct kd_build *build, struct kd_tensor *map,
+                                const char *name)
+{
+    build->map = map;
+    build->features = kd_graph_average_pool(build->graph, map);
+    return kd_graph_dense(build->graph, build->features,
+                          kd_build_name(build, "%s", name), build->classes);
+}
+
+struct kd_tensor *kd_network_trunk(struct kd_graph *graph, const struct kd_arch *arch,
+                                   size_t classes, const char *prefix,
+                                   struct kd_tensor *input)
+{
+    struct kd_build build = {
+        .graph = graph, .arch = arch, .classes = classes, .prefix = prefix};
+
+    return kd_family_of(arch)->trunk(&build, input);
+}
+
+struct kd_tensor *kd_network_branch(struct kd_graph *graph, const struct kd_arch *arch,
+                                    size_t classes, const char *prefix,
+                                    struct kd_tensor *trunk,
+                                    struct kd_tensor **features, struct kd_tensor **map)
+{
+    struct kd_build build = {
+        .graph = graph, .arch = arch, .classes = classes, .prefix = prefix};
+    struct kd_tensor *logits = kd_family_of(arch)->branch(&build, trunk);
+
+    *features = build.features;
+    *map = build.map;
+    return logits;
+}
+
 struct kd_tensor *kd_network_layers(struct kd_graph *graph, const struct kd_arch *arch,
                                     size_t classes, const char *prefix,
                                     struct kd_tensor *input,
                                     struct kd_tensor **features)
 {
-    struct kd_build build = {
-        .graph = graph, .arch = arch, .classes = classes, .prefix = prefix};
-    struct kd_tensor *logits = kd_family_of(arch)->layers(&build, input);
+    struct kd_tensor *trunk = kd_network_trunk(graph, arch, classes, prefix, input),
+                     *map;
 
-    *features = build.features;
-    return logits;
+    return kd_network_branch(graph, arch, classes, prefix, trunk, features, &map);
 }
 
 enum kd_status kd_network_build(const struct kd_arch *arch,
@@ -72,6 +104,13 @@ enum kd_status kd_network_build(const struct kd_arch *arch,
 out:
     kd_network_free(net);
     return status;
+}
+
+size_t kd_network_piece(size_t samples)
+{
+    const size_t piece = 16 * kd_threads();
+
+    return samples < piece ? samples : piece;
 }
 
 void kd_network_free(struct kd_network *network)

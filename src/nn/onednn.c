@@ -52,25 +52,6 @@ enum kd_status kd_onednn_desc(dnnl_memory_desc_t *desc, int rank,
         "describing a tensor");
 }
 
-/* The first kernel of the list whose name has `kernel` in it. */
-static dnnl_status_t find_kernel(struct kd_primitive *p,
-                                 dnnl_primitive_desc_iterator_t all, const char *kernel)
-{
-    dnnl_status_t result = dnnl_success;
-
-    while (result == dnnl_success) {
-        p->desc = dnnl_primitive_desc_iterator_fetch(all);
-        if (p->desc == NULL)
-            return dnnl_out_of_memory;
-        if (kernel == NULL || strstr(kd_primitive_kernel(p), kernel) != NULL)
-            return dnnl_success;
-        dnnl_primitive_desc_destroy(p->desc);
-        p->desc = NULL;
-        result = dnnl_primitive_desc_iterator_next(all);
-    }
-    return result == dnnl_iterator_ends ? dnnl_unimplemented : result;
-}
-
 static enum kd_status set_post_ops(dnnl_primitive_attr_t attributes,
                                    const struct kd_wish *wish)
 {
@@ -109,8 +90,10 @@ enum kd_status kd_primitive_describe(struct kd_primitive *p, const_dnnl_op_desc_
     KD_TRY(set_post_ops(attributes, wish));
     result = dnnl_primitive_desc_iterator_create(
         &all, op, attributes, engine, wish->hint != NULL ? wish->hint->desc : NULL);
-    if (result == dnnl_success)
-        result = find_kernel(p, all, wish->kernel);
+    if (result == dnnl_success) {
+        p->desc = dnnl_primitive_desc_iterator_fetch(all);
+        result = p->desc != NULL ? dnnl_success : dnnl_out_of_memory;
+    }
     *supported = result == dnnl_success;
     if (result == dnnl_unimplemented)
         result = dnnl_success;

@@ -39,12 +39,11 @@ struct kd_primitive {
 /* What is asked of a kernel. */
 struct kd_wish {
     const struct kd_primitive *hint; /* the forward one, for backward */
-    const char *kernel;              /* its name has this in it; NULL: any */
     bool sum, relu; /* y = [relu](what it computes [+ y]), of a NaN 0 */
 };
 
-/* Makes the description of an operation, by the first such kernel of the library's
- * list. *supported is false, and the status KD_OK, where there is none. */
+/* Makes the description of an operation, by the first kernel of the library's list that
+ * can do it. *supported is false, and the status KD_OK, where there is none. */
 enum kd_status kd_primitive_describe(struct kd_primitive *p, const_dnnl_op_desc_t op,
                                      const struct kd_wish *wish,
                                      bool *supported) KD_CHECKED;

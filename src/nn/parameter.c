@@ -241,6 +241,35 @@ enum kd_status kd_graph_initialise(struct kd_graph *graph, uint64_t seed)
     return KD_OK;
 }
 
+/* -- all gradients together ---------------------------------------------------- */
+
+static double gradient_norm(const struct kd_graph *graph)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < graph->num_parameters; i++) {
+        const struct kd_parameter *p = graph->parameters[i];
+        for (size_t j = 0; p->gradient != NULL && j < p->size; j++)
+            sum += (double)p->gradient[j] * (double)p->gradient[j];
+    }
+    return sqrt(sum);
+}
+
+double kd_graph_clip(struct kd_graph *graph, double most)
+{
+    const double norm = gradient_norm(graph);
+    const float factor = (float)(most / norm);
+
+    if (!(norm > most) || !isfinite(norm))
+        return norm;
+    for (size_t i = 0; i < graph->num_parameters; i++) {
+        struct kd_parameter *p = graph->parameters[i];
+        for (size_t j = 0; p->gradient != NULL && j < p->size; j++)
+            p->gradient[j] *= factor;
+    }
+    return norm;
+}
+
 enum kd_status kd_graph_copy_parameters(struct kd_graph *to,
                                         const struct kd_graph *from)
 {

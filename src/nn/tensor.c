@@ -77,6 +77,38 @@ void kd_tensor_get_gradient(const struct kd_tensor *tensor, float *values)
     read_out(tensor, tensor->gradient, values, tensor->batch);
 }
 
+/* Both in the same layout. */
+static bool alike(const struct kd_tensor *a, const struct kd_tensor *b)
+{
+    return a->blocked && b->blocked && a->lanes == b->lanes &&
+           a->channels == b->channels && a->height == b->height && a->width == b->width;
+}
+
+void kd_tensor_copy(struct kd_tensor *to, size_t first, const struct kd_tensor *from)
+{
+    const size_t sample = to->size / to->batch;
+
+    assert(alike(to, from) && first + from->batch <= to->batch);
+    memcpy(to->data + first * sample, from->data, from->size * sizeof *from->data);
+}
+
+void kd_tensor_add_gradient(struct kd_tensor *to, const struct kd_tensor *from,
+                            size_t first)
+{
+    const size_t sample = to->size / to->batch;
+    const float *gradient = from->gradient + first * sample;
+
+    assert(alike(to, from) && first + to->batch <= from->batch);
+    assert(to->private->is_output && from->private->producer == NULL);
+    if (to->gradient == NULL)
+        return; /* nothing behind it learns */
+    if (to->private->gradient_written)
+        kd_add(to->gradient, gradient, to->size);
+    else
+        memcpy(to->gradient, gradient, to->size * sizeof *gradient);
+    to->private->gradient_written = true;
+}
+
 void kd_add(float *to, const float *from, size_t n)
 {
 #pragma omp parallel for

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Networks as teachers. The graph has a fixed batch; samples that do not fill it are
- * followed by zeros, so that a row is the same whatever stands beside it.
+ * Networks as teachers. A batch goes through the graph in pieces; samples that do not
+ * fill one are followed by zeros.
  */
 #include "teach/teacher_internal.h"
 
@@ -19,9 +19,9 @@
 
 struct model_teacher {
     struct kd_network *network;
-    size_t batch;
+    size_t piece;  /* samples that the graph takes at a time */
     size_t sample; /* floats */
-    float *padded; /* [batch][channels][height][width], for batches that are not full */
+    float *padded; /* [piece][channels][height][width], for those that are not full */
 };
 
 static void close_model(void *state)
@@ -79,17 +79,19 @@ static enum kd_status open_model(const char *rest, struct kd_teacher_ask *ask,
     enum kd_status status = KD_EBUG;
     struct model_teacher *made = NULL;
     struct kd_model model;
+    size_t batch;
 
     (void)ask;
     KD_TRY(KD_NEW(made, 1));
     KD_TRY(kd_model_open(rest, &model));
     KD_TRY(check_sizes(rest, &model.sizes, &made->sample));
-    made->batch = choose_batch(made->sample, model.sizes.classes);
-    KD_TRY(kd_network_build(&model.arch, &model.sizes, made->batch, false,
+    batch = choose_batch(made->sample, model.sizes.classes);
+    made->piece = kd_network_piece(batch);
+    KD_TRY(kd_network_build(&model.arch, &model.sizes, made->piece, false,
                             &made->network));
     KD_TRY(kd_model_load(rest, made->network->graph));
-    KD_TRY(KD_NEW(made->padded, made->batch * made->sample));
-    set_facts(&model, made->batch, facts);
+    KD_TRY(KD_NEW(made->padded, made->piece * made->sample));
+    set_facts(&model, batch, facts);
     *state = made;
     made = NULL;
     status = KD_OK;
@@ -98,26 +100,38 @@ out:
     return status;
 }
 
-/* Computes at once: what is in flight is done already. */
-static enum kd_status submit_model(void *state, const void *samples, size_t count,
-                                   float *logits)
+static enum kd_status run_piece(const struct model_teacher *teacher, const float *input,
+                                size_t count, float *logits)
 {
     enum kd_status status = KD_EBUG;
-    struct model_teacher *teacher = state;
-    const float *input = samples;
-    size_t taken = count * teacher->sample;
+    const size_t taken = count * teacher->sample;
 
-    if (count < teacher->batch) {
+    if (count < teacher->piece) {
         memcpy(teacher->padded, input, taken * sizeof *input);
         memset(teacher->padded + taken, 0,
-               (teacher->batch * teacher->sample - taken) * sizeof *input);
+               (teacher->piece * teacher->sample - taken) * sizeof *input);
         input = teacher->padded;
     }
-    kd_tensor_set(teacher->network->input, input, teacher->batch);
+    kd_tensor_set(teacher->network->input, input, teacher->piece);
     KD_TRY(kd_graph_forward(teacher->network->graph));
     kd_tensor_get(teacher->network->logits, logits, count);
     status = KD_OK;
 out:
+    return status;
+}
+
+/* Computes at once: what is in flight is done already. */
+static enum kd_status submit_model(void *state, const void *samples, size_t count,
+                                   float *logits)
+{
+    const struct model_teacher *teacher = state;
+    const float *input = samples;
+    enum kd_status status = KD_OK;
+
+    for (size_t at = 0; at < count && status == KD_OK; at += teacher->piece)
+        status = run_piece(teacher, input + at * teacher->sample,
+                           count - at < teacher->piece ? count - at : teacher->piece,
+                           logits + at * teacher->network->sizes.classes);
     return status;
 }
 

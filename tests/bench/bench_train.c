@@ -176,7 +176,7 @@ out:
     return status;
 }
 
-/* -- by operation --------------------------------------------------------------- */
+/* -- by operation ------------------------------------------------------- */
 
 /* The fastest run of every layer and pass, by which other work on the machine counts
  * least. */
@@ -302,7 +302,7 @@ out:
     return status;
 }
 
-/* -- the machine's peak ----------------------------------------------------------- */
+/* -- the machine's peak ------------------------------------------------- */
 
 #define SUMS  12
 #define TURNS 400000

@@ -26,7 +26,8 @@ def masked(data):
 def records(data):
     at = 0
     while at < len(data):
-        (size,), (check,) = struct.unpack_from("<Q", data, at), struct.unpack_from("<I", data, at + 8)
+        (size,) = struct.unpack_from("<Q", data, at)
+        (check,) = struct.unpack_from("<I", data, at + 8)
         assert check == masked(data[at:at + 8]), "checksum of a length at byte %d" % at
         body = data[at + 12:at + 12 + size]
         (check,) = struct.unpack_from("<I", data, at + 12 + size)

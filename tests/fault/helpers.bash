@@ -43,6 +43,10 @@ check_names() {
                 complain "metrics.jsonl has other lines"
             [ -z "$(tail -c 1 out/metrics.jsonl)" ] || complain "metrics.jsonl is cut off"
             ;;
+        events.out.tfevents.kd) # grows; its readers wait for the end of a record
+            cmp -s -n "$(stat -c %s "out/$name")" "out/$name" "due/$name" ||
+                complain "$name has other events"
+            ;;
         *)
             [ -n "${due_sums[$line]:-}" ] ||
                 complain "$name has its final name, and not its final bytes"

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "kd/network.h"
+#include "kd/progress.h"
 
 #include <string.h>
 
@@ -97,12 +98,38 @@ static void the_multiply_adds_of_a_network_are_those_known(void **state)
     kd_network_free(net);
 }
 
+/* Seconds of a run are booked where they went, and those of the run before are gone. */
+static void seconds_are_those_of_the_last_run(void **state)
+{
+    struct kd_network *net = build("resnet8", 32, 10);
+    struct kd_layer_facts first;
+    double all = 0;
+
+    (void)state;
+    kd_graph_layer(net->graph, 0, &first);
+    assert_string_equal(first.kind, "convolution");
+    assert_true(kd_graph_seconds(net->graph, 0, KD_PASS_FORWARD) == 0);
+    for (int run = 0; run < 20; run++)
+        assert_int_equal(kd_graph_forward(net->graph), KD_OK);
+    const double started = kd_seconds();
+    assert_int_equal(kd_graph_forward(net->graph), KD_OK);
+    const double taken = kd_seconds() - started;
+    for (size_t i = 0; i < kd_graph_num_layers(net->graph); i++)
+        for (int pass = 0; pass < KD_NUM_PASSES; pass++)
+            all += kd_graph_seconds(net->graph, i, (enum kd_pass)pass);
+    assert_true(kd_graph_seconds(net->graph, 0, KD_PASS_FORWARD) > 0);
+    assert_true(kd_graph_seconds(net->graph, 0, KD_PASS_BACKWARD) == 0);
+    assert_true(all > 0 && all <= taken);
+    kd_network_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(convolutions_and_dense_layers_are_counted),
         cmocka_unit_test(layers_have_all_parameters_between_them),
         cmocka_unit_test(the_multiply_adds_of_a_network_are_those_known),
+        cmocka_unit_test(seconds_are_those_of_the_last_run),
     };
 
     return cmocka_run_group_tests_name("describe", tests, NULL, NULL);

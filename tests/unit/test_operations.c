@@ -278,6 +278,25 @@ static void gelu_is_x_times_the_normal_distributions(void **state)
     bench_close(&b);
 }
 
+static void leaky_relu_lets_a_share_of_the_negative_pass(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b, 2, true);
+    bench_plan(&b, kd_graph_leaky_relu(b.graph, bench_input(&b, 20, 3, 4, false), 0.2));
+    double *want = doubles(count_of(b.y));
+    for (size_t k = 0; k < count_of(b.y); k++) {
+        float *x = &b.in[0][k];
+        *x += *x < 0 ? -0.2F : 0.2F; /* no slope is asked for across the bend */
+        want[k] = *x < 0 ? 0.2 * *x : *x;
+    }
+    check_values(&b, want, 1e-7, "leaky ReLU");
+    check_slopes(&b, 0.02F);
+    free(want);
+    bench_close(&b);
+}
+
 static void open_layer_norm(struct bench *b, bool training)
 {
     bench_open(b, 2, training);
@@ -394,6 +413,7 @@ int main(void)
         cmocka_unit_test(concatenated_channels_stand_side_by_side),
         cmocka_unit_test(slices_and_shuffles_move_channels),
         cmocka_unit_test(gelu_is_x_times_the_normal_distributions),
+        cmocka_unit_test(leaky_relu_lets_a_share_of_the_negative_pass),
         cmocka_unit_test(layer_norm_is_over_the_channels_of_a_place),
         cmocka_unit_test(attention_is_a_naive_ones),
         cmocka_unit_test(positions_are_added_to_every_sample),
