@@ -46,6 +46,19 @@ static const struct kd_method_option options[] = {
       .help = "codistill: each network has batches of its own"}},
     {0}};
 
+static enum kd_status check(const struct kd_peers_recipe *recipe, const void *settings)
+{
+    const struct settings *s = settings;
+
+    if (recipe->independent || s->burn_in < recipe->base.epochs)
+        return KD_OK;
+    return kd_fail(KD_ERECIPE,
+                   "burn-in: %llu epochs on the labels alone leave none of %llu to "
+                   "learn from each other in",
+                   (unsigned long long)s->burn_in,
+                   (unsigned long long)recipe->base.epochs);
+}
+
 static bool own_batches(const void *settings)
 {
     return ((const struct settings *)settings)->own_batches;
@@ -132,6 +145,7 @@ const struct kd_method kd_method_codistill = {
     .settings = &paper,
     .settings_size = sizeof paper,
     .options = options,
+    .check = check,
     .own_batches = own_batches,
     .build = build,
     .step = step,

@@ -176,6 +176,8 @@ goes_on() {
     head -n 1 run/metrics.jsonl >first.json
     [ "$(json first.json "'soft_loss' in j['peer1']")" = False ]
     [ "$(metric run "j['peer1']['soft_loss'] > 0")" = True ]
+    fails_like 78 "burn-in: 2 epochs on the labels alone leave none of 2" -- \
+        "${peers[@]}" --method codistill --network "$small" --epochs 2 --burn-in 2 -o none
     fails_like 64 "--exchange-every" -- "${peers[@]}" --method codistill \
         --network mlp --exchange-every 0 -o x
     fails_like 78 "burn-in: an option of method codistill, not of dml" -- \
