@@ -212,23 +212,6 @@ out:
 
 /* -- a step --------------------------------------------------------------------- */
 
-static enum kd_status learn_from_logits(struct kd_peers *p)
-{
-    struct kd_team *team = p->learning;
-    enum kd_status status = KD_EBUG;
-
-    KD_TRY(kd_team_show(p, team));
-    for (size_t k = 0; k < team->num_members; k++) {
-        kd_team_mean(p, team, k, p->target);
-        KD_TRY(kd_member_learn(p, &team->member[k], p->target, 1));
-    }
-    for (size_t k = 0; k < team->num_members; k++)
-        KD_TRY(kd_part_improve(p, team->member[k].part));
-    status = KD_OK;
-out:
-    return status;
-}
-
 /* Of samples first to end-1 of a critic's scores s, D = sigmoid(s): the mean of
  * (aim - D)^2, whose gradient with respect to s goes into `gradient`. */
 static double squares(const float *scores, size_t first, size_t end, double aim,
@@ -319,7 +302,7 @@ out:
 
 static enum kd_status step(struct kd_peers *p)
 {
-    const enum kd_status status = learn_from_logits(p);
+    const enum kd_status status = kd_team_learn_mutually(p, 1);
 
     return status == KD_OK && uses_maps(p) ? learn_from_maps(p) : status;
 }

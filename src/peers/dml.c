@@ -63,25 +63,21 @@ static enum kd_status build(struct kd_peers *p, struct kd_team *team)
     return kd_team_networks(p, team);
 }
 
-static enum kd_status learn(struct kd_peers *p, struct kd_member *member)
+/* What the divergence from the others' mean is multiplied by. */
+static double factor(const struct kd_peers *p)
 {
     const struct settings *s = p->settings;
-    const size_t others = p->learning->num_members - 1;
 
-    kd_team_mean(p, p->learning, member->index, p->target);
-    return kd_member_learn(p, member, p->target, s->sum_peers ? (double)others : 1);
+    return s->sum_peers ? (double)(p->learning->num_members - 1) : 1;
 }
 
-static enum kd_status step_together(struct kd_peers *p)
+static enum kd_status improve(struct kd_peers *p, struct kd_member *member)
 {
-    struct kd_team *team = p->learning;
     enum kd_status status = KD_EBUG;
 
-    KD_TRY(kd_team_show(p, team));
-    for (size_t k = 0; k < team->num_members; k++)
-        KD_TRY(learn(p, &team->member[k]));
-    for (size_t k = 0; k < team->num_members; k++)
-        KD_TRY(kd_part_improve(p, team->member[k].part));
+    kd_team_mean(p, p->learning, member->index, p->target);
+    KD_TRY(kd_member_learn(p, member, p->target, factor(p)));
+    KD_TRY(kd_part_improve(p, member->part));
     status = KD_OK;
 out:
     return status;
@@ -94,8 +90,7 @@ static enum kd_status step_in_turn(struct kd_peers *p)
 
     KD_TRY(kd_team_show(p, team));
     for (size_t k = 0; k < team->num_members; k++) {
-        KD_TRY(learn(p, &team->member[k]));
-        KD_TRY(kd_part_improve(p, team->member[k].part));
+        KD_TRY(improve(p, &team->member[k]));
         if (k + 1 < team->num_members)
             KD_TRY(kd_part_show(p, team, team->member[k].part));
     }
@@ -115,8 +110,7 @@ static enum kd_status step_apart(struct kd_peers *p)
         for (size_t l = 0; l < team->num_members; l++)
             if (p->exchange || l == k)
                 KD_TRY(kd_part_show(p, team, team->member[l].part));
-        KD_TRY(learn(p, &team->member[k]));
-        KD_TRY(kd_part_improve(p, team->member[k].part));
+        KD_TRY(improve(p, &team->member[k]));
     }
     status = KD_OK;
 out:
@@ -130,7 +124,7 @@ static enum kd_status step(struct kd_peers *p)
     if (s->update == ALTERNATING)
         return step_apart(p);
     if (s->update == SIMULTANEOUS || !p->exchange)
-        return step_together(p);
+        return kd_team_learn_mutually(p, factor(p));
     return step_in_turn(p);
 }
 

@@ -274,6 +274,10 @@ enum kd_status kd_part_improve(struct kd_peers *p, struct kd_part *part) KD_CHEC
 /* A step of a team of whole networks without exchange: each on its labels. */
 enum kd_status kd_team_learn_alone(struct kd_peers *p) KD_CHECKED;
 
+/* A whole step: each learns from the labels and from the mean of the others, of one
+ * forward pass. */
+enum kd_status kd_team_learn_mutually(struct kd_peers *p, double factor) KD_CHECKED;
+
 /* -- targets ------------------------------------------------------------------- */
 
 /* q [batch][classes] = softmax(z / temperature), row by row. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What several methods have in common: learning alone, and values of their recipes. */
+/* What several methods have in common: learning alone or from each other's logits, and
+ * values of their recipes. */
 #include "peers/method_internal.h"
 
 enum kd_status kd_team_learn_alone(struct kd_peers *p)
@@ -12,6 +13,23 @@ enum kd_status kd_team_learn_alone(struct kd_peers *p)
         KD_TRY(kd_member_learn(p, &team->member[k], NULL, 0));
         KD_TRY(kd_part_improve(p, team->member[k].part));
     }
+    status = KD_OK;
+out:
+    return status;
+}
+
+enum kd_status kd_team_learn_mutually(struct kd_peers *p, double factor)
+{
+    struct kd_team *team = p->learning;
+    enum kd_status status = KD_EBUG;
+
+    KD_TRY(kd_team_show(p, team));
+    for (size_t k = 0; k < team->num_members; k++) {
+        kd_team_mean(p, team, k, p->target);
+        KD_TRY(kd_member_learn(p, &team->member[k], p->target, factor));
+    }
+    for (size_t k = 0; k < team->num_members; k++)
+        KD_TRY(kd_part_improve(p, team->member[k].part));
     status = KD_OK;
 out:
     return status;
