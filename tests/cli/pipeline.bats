@@ -41,7 +41,8 @@ cache_paths=(/shard-000000.h5 /shard-000001.h5 /shard-000002.h5)
     [ "$(ls -A)" = "$(printf '%s\n' a b cache-a cache-b merged student train.h5)" ]
     [ "$(ls -A merged)" = "$(printf '%s\n' cache.json shard-00000{0,1,2}.h5)" ]
     [ "$(ls -A student)" = \
-        "$(printf '%s\n' checkpoint.h5 metrics.jsonl model.h5 recipe.txt run.jsonl)" ]
+        "$(printf '%s\n' checkpoint.h5 events.out.tfevents.kd metrics.jsonl model.h5 \
+            recipe.txt run.jsonl)" ]
 }
 
 @test "a pipeline of process substitutions and - gives the same bytes as single steps" {
