@@ -48,6 +48,10 @@ void kd_progress_close(struct kd_progress *progress);
 /* Seconds of a clock that only goes forward. */
 double kd_seconds(void);
 
+/* "1 h 02 min", "3 min 20 s", "4.1 s" */
+#define KD_DURATION_TEXT 32
+void kd_duration_text(double seconds, char text[KD_DURATION_TEXT]);
+
 /* From now on SIGINT and SIGTERM set a flag instead of ending the process (a
  * second one ends it at once); SIGPIPE becomes an error of write(). A read of a pipe
  * that a signal finds waiting fails with EINTR: ask kd_interrupted() then. Signals

@@ -34,6 +34,19 @@ double kd_seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+void kd_duration_text(double seconds, char text[KD_DURATION_TEXT])
+{
+    const unsigned long whole = (unsigned long)(seconds + 0.5);
+
+    if (seconds < 60)
+        snprintf(text, KD_DURATION_TEXT, "%.1f s", seconds);
+    else if (seconds < 3600)
+        snprintf(text, KD_DURATION_TEXT, "%lu min %02lu s", whole / 60, whole % 60);
+    else
+        snprintf(text, KD_DURATION_TEXT, "%lu h %02lu min", whole / 3600,
+                 whole / 60 % 60);
+}
+
 void kd_progress_open(struct kd_progress *progress, const char *what, const char *unit,
                       uint64_t total)
 {

@@ -91,19 +91,6 @@ out:
     return status;
 }
 
-/* "1 h 02 min", "3 min 20 s", "4.1 s" */
-static void duration_text(double seconds, char text[32])
-{
-    const unsigned long whole = (unsigned long)(seconds + 0.5);
-
-    if (seconds < 60)
-        snprintf(text, 32, "%.1f s", seconds);
-    else if (seconds < 3600)
-        snprintf(text, 32, "%lu min %02lu s", whole / 60, whole % 60);
-    else
-        snprintf(text, 32, "%lu h %02lu min", whole / 3600, whole / 60 % 60);
-}
-
 struct estimate {
     double step, epoch, all; /* seconds */
 };
@@ -126,8 +113,8 @@ static void write_estimate(const struct kd_run *run, const struct timing *timing
     const struct estimate e = estimate_of(run, timing);
     char one[32], all[32];
 
-    duration_text(e.epoch, one);
-    duration_text(e.all, all);
+    kd_duration_text(e.epoch, one);
+    kd_duration_text(e.all, all);
     fprintf(to, "%-16s %lu of an epoch, %u held out\n", "samples",
             (unsigned long)run->order.count, (unsigned)run->order.num_held);
     fprintf(to, "%-16s %llu of %llu samples\n", "steps of an epoch",

@@ -46,19 +46,6 @@ out:
     return status;
 }
 
-/* "1 h 02 min", "3 min 20 s", "4.1 s" */
-static void duration_text(double seconds, char text[32])
-{
-    const unsigned long whole = (unsigned long)(seconds + 0.5);
-
-    if (seconds < 60)
-        snprintf(text, 32, "%.1f s", seconds);
-    else if (seconds < 3600)
-        snprintf(text, 32, "%lu min %02lu s", whole / 60, whole % 60);
-    else
-        snprintf(text, 32, "%lu h %02lu min", whole / 3600, whole / 60 % 60);
-}
-
 static double memory_of(const struct kd_peers *p)
 {
     return (double)(kd_team_memory(p->learning) + kd_team_memory(p->measuring)) / MEGA;
@@ -73,8 +60,8 @@ enum kd_status kd_peers_forecast(struct kd_peers *p, char **text)
 
     if (status != KD_OK)
         return status;
-    duration_text(step * (double)p->steps, one);
-    duration_text(step * (double)p->steps * left, all);
+    kd_duration_text(step * (double)p->steps, one);
+    kd_duration_text(step * (double)p->steps * left, all);
     *text = kd_format(
         "%s, %zu networks: %.1f MiB, some %s an epoch, %s for the %.0f to "
         "come, without measuring",
@@ -120,8 +107,8 @@ static void write_estimate(const struct kd_peers *p, double step, FILE *to)
     const double epoch = step * (double)p->steps;
     char one[32], all[32];
 
-    duration_text(epoch, one);
-    duration_text(epoch * (double)r->all_epochs, all);
+    kd_duration_text(epoch, one);
+    kd_duration_text(epoch * (double)r->all_epochs, all);
     fprintf(to, "\n%-16s %lu of an epoch, %u held out\n", "samples",
             (unsigned long)order->count, (unsigned)order->num_held);
     fprintf(to, "%-16s %llu of %llu samples\n", "steps of an epoch",
