@@ -302,6 +302,9 @@ void kd_parameter_set(const struct kd_parameter *parameter, const float *plain,
  * and finite they are then scaled down to that (Pascanu, Mikolov, Bengio 2013). */
 double kd_graph_clip(struct kd_graph *graph, double most);
 
+/* The first parameter or buffer with a value that is no finite number, or NULL. */
+const struct kd_parameter *kd_graph_not_finite(const struct kd_graph *graph);
+
 /* Says that values were written, so that what is derived from them (copies in
  * another layout) is made again before the next run. */
 void kd_graph_parameters_changed(struct kd_graph *graph);

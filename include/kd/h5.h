@@ -54,6 +54,18 @@ enum kd_status kd_h5_open_rw(const char *path, struct kd_h5 **file) KD_CHECKED;
 enum kd_status kd_h5_finish(struct kd_h5 *file) KD_CHECKED;
 void kd_h5_close(struct kd_h5 *file);
 
+/* What writes the content of a file. */
+typedef enum kd_status kd_h5_writer(const void *context, struct kd_h5 *file);
+
+/* Makes a file, or replaces it, whole or not at all: `write` fills a temporary one. */
+enum kd_status kd_h5_save(const char *path, kd_h5_writer *write,
+                          const void *context) KD_CHECKED;
+
+/* KD_EDATA, naming the element, where one of `count` values that were read from the
+ * dataset `name` is no finite number. */
+enum kd_status kd_h5_check_finite(const struct kd_h5 *file, const char *name,
+                                  const float *values, size_t count) KD_CHECKED;
+
 /* The path it was opened under, for messages. */
 const char *kd_h5_path(const struct kd_h5 *file);
 

@@ -14,6 +14,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* DIRECTORY/checkpoint.h5: written by `write`, whole or not at all; read by `read`, if
+ * it is there. */
+enum kd_status kd_state_save(const char *directory, kd_h5_writer *write,
+                             const void *context) KD_CHECKED;
+enum kd_status kd_state_load(const char *directory,
+                             enum kd_status (*read)(void *context, struct kd_h5 *file),
+                             void *context) KD_CHECKED;
+
 /* Values in the layout of a parameter (its own, moments of an optimiser, an average),
  * to GROUP/NAME or from it. KD_EDATA where what is there is of another size or not
  * finite. */

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -259,6 +260,16 @@ void kd_h5_close(struct kd_h5 *file)
     assert(closed || file->size == UINT64_MAX);
     (void)closed;
     free_file(file);
+}
+
+enum kd_status kd_h5_check_finite(const struct kd_h5 *file, const char *name,
+                                  const float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return kd_fail(KD_EDATA, "%s: %s: element %zu is not a finite number",
+                           kd_h5_path(file), name, i);
+    return KD_OK;
 }
 
 const char *kd_h5_path(const struct kd_h5 *file)

@@ -2,16 +2,12 @@
 /* Checkpoints: all that a training run needs to go on as if nothing had happened. */
 #include "distill/run_internal.h"
 
-#include "kd/file.h"
 #include "kd/h5.h"
 #include "kd/hash.h"
-#include "kd/memory.h"
 #include "kd/state.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define FORMAT  "kdcache-checkpoint"
 #define VERSION 2
@@ -24,11 +20,6 @@ static bool any_from_best(const struct kd_recipe *r)
     for (size_t i = 0; i < r->num_stages; i++)
         any |= r->stages[i].from_best;
     return any;
-}
-
-static char *path_of(const struct kd_run *run)
-{
-    return kd_path_join(run->directory, "checkpoint.h5");
 }
 
 /* -- values beside the weights ------------------------------------------------ */
@@ -177,8 +168,9 @@ static enum kd_status check_sum(struct kd_h5 *file)
 
 /* -- writing ------------------------------------------------------------------ */
 
-static enum kd_status write_all(const struct kd_run *run, struct kd_h5 *file)
+static enum kd_status write_all(const void *context, struct kd_h5 *file)
 {
+    const struct kd_run *run = context;
     enum kd_status status = KD_EBUG;
     const uint64_t shape[1] = {run->metrics_size};
     struct kd_digest digest;
@@ -204,47 +196,27 @@ out:
 
 enum kd_status kd_checkpoint_check(const struct kd_run *run)
 {
-    for (size_t i = 0; i < kd_graph_num_parameters(run->net->graph); i++) {
-        const struct kd_parameter *p = kd_graph_parameter(run->net->graph, i);
-        for (size_t j = 0; j < p->size; j++)
-            if (!isfinite(p->value[j]))
-                return kd_fail(KD_EDATA,
-                               "epoch %llu: %s is not finite: lower the learning rate "
-                               "(%g)",
-                               (unsigned long long)run->epoch, p->name,
-                               run->stage->schedule.lr);
-    }
-    return KD_OK;
+    const struct kd_parameter *p = kd_graph_not_finite(run->net->graph);
+
+    if (p == NULL)
+        return KD_OK;
+    return kd_fail(KD_EDATA,
+                   "epoch %llu: %s is not finite: lower the learning rate (%g)",
+                   (unsigned long long)run->epoch, p->name, run->stage->schedule.lr);
 }
 
 enum kd_status kd_checkpoint_save(const struct kd_run *run)
 {
-    enum kd_status status = KD_EBUG;
-    struct kd_pending pending = {0};
-    struct kd_h5 *file = NULL;
-    char *path = path_of(run);
+    const enum kd_status status = kd_checkpoint_check(run);
 
-    KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
-    KD_TRY(kd_checkpoint_check(run));
-    KD_TRY(kd_pending_open(&pending, path));
-    KD_TRY(kd_h5_create(pending.temporary, &file));
-    KD_TRY(write_all(run, file));
-    status = kd_h5_finish(file);
-    file = NULL;
-    KD_TRY(status);
-    KD_TRY(kd_pending_commit(&pending));
-    status = KD_OK;
-out:
-    kd_h5_close(file);
-    kd_pending_abandon(&pending);
-    free(path);
-    return status;
+    return status == KD_OK ? kd_state_save(run->directory, write_all, run) : status;
 }
 
 /* -- reading ------------------------------------------------------------------ */
 
-static enum kd_status read_all(struct kd_run *run, struct kd_h5 *file)
+static enum kd_status read_all(void *context, struct kd_h5 *file)
 {
+    struct kd_run *run = context;
     enum kd_status status = KD_EBUG;
     uint64_t steps = 0;
 
@@ -274,18 +246,5 @@ out:
 
 enum kd_status kd_checkpoint_load(struct kd_run *run)
 {
-    enum kd_status status = KD_EBUG;
-    struct kd_h5 *file = NULL;
-    char *path = path_of(run);
-
-    KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
-    if (access(path, F_OK) == 0) {
-        KD_TRY(kd_h5_open(path, &file));
-        KD_TRY(read_all(run, file));
-    }
-    status = KD_OK;
-out:
-    kd_h5_close(file);
-    free(path);
-    return status;
+    return kd_state_load(run->directory, read_all, run);
 }

@@ -2,7 +2,6 @@
 /* The record of samples: its columns, in memory and in files. */
 #include "distill/monitor_internal.h"
 
-#include "kd/file.h"
 #include "kd/memory.h"
 
 #include <math.h>
@@ -163,9 +162,15 @@ static enum kd_status write_ids(const struct kd_record *r, struct kd_h5 *file)
     return status;
 }
 
-static enum kd_status write_all(const struct kd_record *r, struct kd_h5 *file,
-                                const char *history)
+struct saving {
+    const struct kd_record *record;
+    const char *history;
+};
+
+static enum kd_status write_all(const void *context, struct kd_h5 *file)
 {
+    const struct saving *s = context;
+    const struct kd_record *r = s->record;
     enum kd_status status = KD_EBUG;
     struct kd_digest digest;
 
@@ -174,7 +179,7 @@ static enum kd_status write_all(const struct kd_record *r, struct kd_h5 *file,
     KD_TRY(kd_h5_set_string(file, "dataset_digest", r->dataset.hex));
     KD_TRY(sum_up(r, &digest));
     KD_TRY(kd_h5_set_string(file, "check", digest.hex));
-    KD_TRY(kd_h5_set_history(file, history));
+    KD_TRY(kd_h5_set_history(file, s->history));
     KD_TRY(write_ids(r, file));
     KD_TRY(kd_record_write(r, file, ""));
     status = KD_OK;
@@ -185,22 +190,7 @@ out:
 enum kd_status kd_record_save(const struct kd_record *record, const char *path,
                               const char *history)
 {
-    enum kd_status status = KD_EBUG;
-    struct kd_pending pending = {0};
-    struct kd_h5 *file = NULL;
-
-    KD_TRY(kd_pending_open(&pending, path));
-    KD_TRY(kd_h5_create(pending.temporary, &file));
-    KD_TRY(write_all(record, file, history));
-    status = kd_h5_finish(file);
-    file = NULL;
-    KD_TRY(status);
-    KD_TRY(kd_pending_commit(&pending));
-    status = KD_OK;
-out:
-    kd_h5_close(file);
-    kd_pending_abandon(&pending);
-    return status;
+    return kd_h5_save(path, write_all, &(struct saving){record, history});
 }
 
 /* Ids are consecutive. */

@@ -2,23 +2,52 @@
 /* The pieces that checkpoints are made of. */
 #include "kd/state.h"
 
+#include "kd/file.h"
 #include "kd/memory.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* -- the file ----------------------------------------------------------------- */
+
+static char *path_in(const char *directory)
+{
+    return kd_path_join(directory, "checkpoint.h5");
+}
+
+enum kd_status kd_state_save(const char *directory, kd_h5_writer *write,
+                             const void *context)
+{
+    char *path = path_in(directory);
+    const enum kd_status status =
+        path != NULL ? kd_h5_save(path, write, context) : KD_EMEMORY;
+
+    free(path);
+    return status;
+}
+
+enum kd_status kd_state_load(const char *directory,
+                             enum kd_status (*read)(void *context, struct kd_h5 *file),
+                             void *context)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_h5 *file = NULL;
+    char *path = path_in(directory);
+
+    KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
+    if (access(path, F_OK) == 0) {
+        KD_TRY(kd_h5_open(path, &file));
+        KD_TRY(read(context, file));
+    }
+    status = KD_OK;
+out:
+    kd_h5_close(file);
+    free(path);
+    return status;
+}
 
 /* -- values ------------------------------------------------------------------- */
-
-static enum kd_status check_finite(const struct kd_h5 *file, const char *name,
-                                   const float *values, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (!isfinite(values[i]))
-            return kd_fail(KD_EDATA, "%s: %s: element %zu is not a finite number",
-                           kd_h5_path(file), name, i);
-    return KD_OK;
-}
 
 enum kd_status kd_state_move(struct kd_h5 *file, const char *group,
                              const struct kd_parameter *parameter, float *values,
@@ -43,7 +72,7 @@ enum kd_status kd_state_move(struct kd_h5 *file, const char *group,
             goto out;
         }
         KD_TRY(kd_h5_read(file, name, &info, plain));
-        KD_TRY(check_finite(file, name, plain, parameter->count));
+        KD_TRY(kd_h5_check_finite(file, name, plain, parameter->count));
         kd_parameter_set(parameter, plain, values);
     }
     status = KD_OK;

@@ -23,12 +23,12 @@ static bool all_finite(const float *x, size_t n)
     return broken == 0;
 }
 
-static bool parameters_are_finite(const struct kd_graph *graph)
+const struct kd_parameter *kd_graph_not_finite(const struct kd_graph *graph)
 {
     for (size_t i = 0; i < graph->num_parameters; i++)
         if (!all_finite(graph->parameters[i]->value, graph->parameters[i]->size))
-            return false;
-    return true;
+            return graph->parameters[i];
+    return NULL;
 }
 
 static void spoil(const struct kd_graph *graph, size_t sample)
@@ -57,7 +57,7 @@ static bool sample_is_finite(const struct kd_graph *graph, size_t sample)
 void kd_graph_spoil(struct kd_graph *graph)
 {
     if (graph->finite_version != graph->version) {
-        graph->finite = parameters_are_finite(graph);
+        graph->finite = kd_graph_not_finite(graph) == NULL;
         graph->finite_version = graph->version;
     }
 #pragma omp parallel for

@@ -2,7 +2,6 @@
 /* Models: networks to and from HDF5 files. */
 #include "kd/model.h"
 
-#include "kd/file.h"
 #include "kd/memory.h"
 #include "kd/yaml.h"
 
@@ -60,16 +59,6 @@ static bool has_shape(const struct kd_array_info *info, const struct kd_paramete
     return true;
 }
 
-static enum kd_status check_finite(const struct kd_h5 *file, const char *name,
-                                   const float *values, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (!isfinite(values[i]))
-            return kd_fail(KD_EDATA, "%s: %s: element %zu is not a finite number",
-                           kd_h5_path(file), name, i);
-    return KD_OK;
-}
-
 static enum kd_status read_parameter(struct kd_h5 *file, const char *group,
                                      struct kd_parameter *p)
 {
@@ -89,7 +78,7 @@ static enum kd_status read_parameter(struct kd_h5 *file, const char *group,
     }
     KD_TRY(KD_NEW(plain, p->count));
     KD_TRY(kd_h5_read(file, name, &info, plain));
-    KD_TRY(check_finite(file, name, plain, p->count));
+    KD_TRY(kd_h5_check_finite(file, name, plain, p->count));
     kd_parameter_set(p, plain, p->value);
     status = KD_OK;
 out:
@@ -140,26 +129,25 @@ out:
     return status;
 }
 
+struct saving {
+    const struct kd_model *model;
+    const struct kd_graph *graph;
+    const char *history;
+};
+
+static enum kd_status write_all(const void *context, struct kd_h5 *file)
+{
+    const struct saving *s = context;
+    const enum kd_status status = write_facts(file, s->model, s->history);
+
+    return status == KD_OK ? kd_model_write_parameters(file, "state_dict", s->graph)
+                           : status;
+}
+
 enum kd_status kd_model_save(const char *path, const struct kd_model *model,
                              const struct kd_graph *graph, const char *history)
 {
-    enum kd_status status = KD_EBUG;
-    struct kd_pending pending = {0};
-    struct kd_h5 *file = NULL;
-
-    KD_TRY(kd_pending_open(&pending, path));
-    KD_TRY(kd_h5_create(pending.temporary, &file));
-    KD_TRY(write_facts(file, model, history));
-    KD_TRY(kd_model_write_parameters(file, "state_dict", graph));
-    status = kd_h5_finish(file);
-    file = NULL;
-    KD_TRY(status);
-    KD_TRY(kd_pending_commit(&pending));
-    status = KD_OK;
-out:
-    kd_h5_close(file);
-    kd_pending_abandon(&pending);
-    return status;
+    return kd_h5_save(path, write_all, &(struct saving){model, graph, history});
 }
 
 static enum kd_status get_size(struct kd_h5 *file, const char *name, uint64_t max,

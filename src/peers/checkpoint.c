@@ -2,15 +2,10 @@
 /* Checkpoints: all that a run needs to go on as if nothing had happened. */
 #include "peers/engine_internal.h"
 
-#include "kd/file.h"
 #include "kd/h5.h"
-#include "kd/memory.h"
 #include "kd/state.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #define FORMAT  "kdcache-peers-checkpoint"
 #define VERSION 1
@@ -131,20 +126,16 @@ static enum kd_status move_parts(struct kd_peers *p, struct kd_h5 *file, bool sa
 }
 
 /* What has diverged is nothing to go on from. */
-static enum kd_status check_parameters(const struct kd_peers *p,
-                                       const struct kd_part *part)
+static enum kd_status check_part(const struct kd_peers *p, const struct kd_part *part)
 {
-    for (size_t i = 0; i < kd_graph_num_parameters(part->graph); i++) {
-        const struct kd_parameter *q = kd_graph_parameter(part->graph, i);
-        for (size_t j = 0; j < q->size; j++)
-            if (!isfinite(q->value[j]))
-                return kd_fail(KD_EDATA,
-                               "epoch %llu: %s of %s is not finite: lower the learning "
-                               "rate (%g)",
-                               (unsigned long long)p->private->done, q->name,
-                               part->name, p->recipe->base.schedule.lr);
-    }
-    return KD_OK;
+    const struct kd_parameter *q = kd_graph_not_finite(part->graph);
+
+    if (q == NULL)
+        return KD_OK;
+    return kd_fail(KD_EDATA,
+                   "epoch %llu: %s of %s is not finite: lower the learning rate (%g)",
+                   (unsigned long long)p->private->done, q->name, part->name,
+                   p->recipe->base.schedule.lr);
 }
 
 /* -- the file -------------------------------------------------------------------- */
@@ -166,8 +157,10 @@ out:
     return status;
 }
 
-static enum kd_status write_all(struct kd_peers *p, struct kd_h5 *file)
+/* Of the address of a run: what moves its state both ways takes no constant one. */
+static enum kd_status write_all(const void *context, struct kd_h5 *file)
 {
+    struct kd_peers *p = *(struct kd_peers *const *)context;
     const struct kd_peers_private *own = p->private;
     const uint64_t shape[1] = {own->metrics_size};
     enum kd_status status = KD_EBUG;
@@ -186,38 +179,20 @@ out:
     return status;
 }
 
-static char *path_of(const struct kd_peers *p)
-{
-    return kd_path_join(p->private->directory, "checkpoint.h5");
-}
-
 enum kd_status kd_peers_save(struct kd_peers *p)
 {
     enum kd_status status = KD_EBUG;
-    struct kd_pending pending = {0};
-    struct kd_h5 *file = NULL;
-    char *path = path_of(p);
 
-    KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
     for (size_t i = 0; i < p->learning->num_parts; i++)
-        KD_TRY(check_parameters(p, p->learning->part[i]));
-    KD_TRY(kd_pending_open(&pending, path));
-    KD_TRY(kd_h5_create(pending.temporary, &file));
-    KD_TRY(write_all(p, file));
-    status = kd_h5_finish(file);
-    file = NULL;
-    KD_TRY(status);
-    KD_TRY(kd_pending_commit(&pending));
-    status = KD_OK;
+        KD_TRY(check_part(p, p->learning->part[i]));
+    KD_TRY(kd_state_save(p->private->directory, write_all, &p));
 out:
-    kd_h5_close(file);
-    kd_pending_abandon(&pending);
-    free(path);
     return status;
 }
 
-static enum kd_status read_all(struct kd_peers *p, struct kd_h5 *file)
+static enum kd_status read_all(void *context, struct kd_h5 *file)
 {
+    struct kd_peers *p = context;
     struct kd_peers_private *own = p->private;
     enum kd_status status = KD_EBUG;
     struct kd_digest digest;
@@ -241,18 +216,5 @@ out:
 
 enum kd_status kd_peers_load(struct kd_peers *p)
 {
-    enum kd_status status = KD_EBUG;
-    struct kd_h5 *file = NULL;
-    char *path = path_of(p);
-
-    KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
-    if (access(path, F_OK) == 0) {
-        KD_TRY(kd_h5_open(path, &file));
-        KD_TRY(read_all(p, file));
-    }
-    status = KD_OK;
-out:
-    kd_h5_close(file);
-    free(path);
-    return status;
+    return kd_state_load(p->private->directory, read_all, p);
 }
