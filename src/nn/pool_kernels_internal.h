@@ -40,10 +40,12 @@ static inline size_t kd_window_end(const struct windows *w, size_t i, size_t siz
     for (size_t i = 0; i < (w)->out_height; i++)                                       \
         for (size_t j = 0, to = i * (w)->out_width; j < (w)->out_width; j++, to++)
 #define KD_EACH_ELEMENT(w, at)                                                         \
-    for (size_t r = kd_window_begin(w, i);                                             \
-         r < kd_window_end(w, i, (w)->high, (w)->height); r++)                         \
-        for (size_t at = r * (w)->width + kd_window_begin(w, j);                       \
-             at < r * (w)->width + kd_window_end(w, j, (w)->wide, (w)->width); at++)
+    for (size_t row = kd_window_begin(w, i),                                           \
+                bottom = kd_window_end(w, i, (w)->high, (w)->height),                  \
+                left = kd_window_begin(w, j),                                          \
+                right = kd_window_end(w, j, (w)->wide, (w)->width);                    \
+         row < bottom; row++)                                                          \
+        for (size_t at = row * (w)->width + left; at < row * (w)->width + right; at++)
 
 #endif
 
@@ -54,13 +56,16 @@ static void KD_WIDE(image_max)(const float *x, const struct windows *w, float *y
     {
         kd_lanes best =
             KD_CONST_AT(x, kd_window_begin(w, i) * w->width + kd_window_begin(w, j));
+        kd_lanes nan = {
+            0}; /* apart: GCC 12 makes no vectors of two masks joined by | */
         KD_EACH_ELEMENT(w, at)
         {
             const kd_lanes v = KD_CONST_AT(x, at);
-            const kd_lane_mask larger = (v > best) | (v != v); /* or a NaN */
-            best = KD_WHERE(larger, v) + KD_WHERE(~larger, best);
+            const kd_lane_mask kept = best >= v;
+            best = KD_WHERE(kept, best) + KD_WHERE(~kept, v);
+            nan += KD_WHERE(v != v, v);
         }
-        KD_AT(y, to) = best;
+        KD_AT(y, to) = best + nan;
     }
 }
 
