@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Arrays of samples and of labels: what .npy and HDF5 files have in common. */
 #include "data/format_internal.h"
+#include "kd/list.h"
 #include "kd/memory.h"
 
 #include <inttypes.h>

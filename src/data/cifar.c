@@ -4,6 +4,7 @@
  * 3 x 32 x 32 pixels. https://www.cs.toronto.edu/~kriz/cifar.html
  */
 #include "data/format_internal.h"
+#include "kd/list.h"
 #include "kd/memory.h"
 
 #include <inttypes.h>

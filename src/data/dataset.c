@@ -5,6 +5,7 @@
 #include "kd/dataset.h"
 
 #include "data/format_internal.h"
+#include "kd/list.h"
 #include "kd/memory.h"
 #include "kd/options.h"
 #include "kd/resize.h"
@@ -26,49 +27,6 @@ void kd_bytes_clear(struct kd_bytes *bytes)
     kd_map_close(&bytes->map);
     free(bytes->heap);
     *bytes = (struct kd_bytes){.data = NULL};
-}
-
-void kd_list_free(char **list)
-{
-    for (size_t i = 0; list != NULL && list[i] != NULL; i++)
-        free(list[i]);
-    free(list);
-}
-
-static size_t count_items(const char *text)
-{
-    size_t count = 1;
-
-    for (; *text != '\0'; text++)
-        count += *text == ',';
-    return count;
-}
-
-enum kd_status kd_list_split(const char *text, const char *what, char ***list,
-                             size_t *count)
-{
-    enum kd_status status = KD_EBUG;
-    size_t total = count_items(text);
-    char **made = NULL;
-
-    KD_TRY(KD_NEW(made, total + 1));
-    for (size_t i = 0; i < total; i++) {
-        size_t length = strcspn(text, ",");
-        if (length == 0) {
-            status = kd_fail(KD_EDATA, "%s: a name between its commas is empty", what);
-            goto out;
-        }
-        KD_TRY(KD_NEW(made[i], length + 1));
-        memcpy(made[i], text, length);
-        text += length + 1;
-    }
-    *list = made;
-    *count = total;
-    made = NULL;
-    status = KD_OK;
-out:
-    kd_list_free(made);
-    return status;
 }
 
 enum kd_status kd_dataset_misnamed(const struct kd_dataset *data)

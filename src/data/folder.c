@@ -6,6 +6,7 @@
  * if the name says so, each time it is read.
  */
 #include "data/format_internal.h"
+#include "kd/list.h"
 #include "kd/memory.h"
 #include "kd/resize.h"
 #include "kd/thread.h"

@@ -79,12 +79,6 @@ enum kd_status kd_dataset_misnamed(const struct kd_dataset *data) KD_CHECKED;
 enum kd_status kd_dataset_add_part(struct kd_dataset *data,
                                    struct kd_part *part) KD_CHECKED;
 
-/* Splits at commas into a list on the heap, ended by NULL. An empty item is
- * refused with KD_EDATA; `what` names the text in the message. */
-enum kd_status kd_list_split(const char *text, const char *what, char ***list,
-                             size_t *count) KD_CHECKED;
-void kd_list_free(char **list); /* NULL is fine */
-
 /* array.c, for formats that hold arrays. `what` names the array in messages. */
 
 /* Makes a part of an array of samples: checks type and shape, sets shape and type

@@ -5,6 +5,7 @@
  */
 #include "data/format_internal.h"
 #include "kd/h5.h"
+#include "kd/list.h"
 #include "kd/memory.h"
 
 #include <inttypes.h>

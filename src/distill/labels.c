@@ -4,6 +4,7 @@
 #define _DEFAULT_SOURCE /* _SC_PHYS_PAGES */
 #include "distill/labels_internal.h"
 
+#include "kd/list.h"
 #include "kd/memory.h"
 
 #include <stdlib.h>
@@ -205,23 +206,17 @@ static enum kd_status check_same(const char *where, const struct kd_labels *a,
     return KD_OK;
 }
 
-/* "a,b,c", cut in place. */
-static enum kd_status open_list(const char *where, char *list,
+static enum kd_status open_list(const char *where, char *const *list,
                                 const struct kd_labels_want *want,
                                 struct kd_labels **labels)
 {
     enum kd_status status = KD_EBUG;
     struct kd_labels *first = NULL, **end = &first;
 
-    for (char *comma = list; comma != NULL; list = comma + 1) {
-        comma = strchr(list, ',');
-        if (comma != NULL)
-            *comma = '\0';
-        KD_TRY(open_one(list, want, end));
+    for (size_t i = 0; list[i] != NULL; i++) {
+        KD_TRY(open_one(list[i], want, end));
         KD_TRY(check_same(where, first, *end));
         end = &(*end)->next;
-        if (comma == NULL)
-            break;
     }
     *labels = first;
     first = NULL;
@@ -234,16 +229,17 @@ out:
 enum kd_status kd_labels_open(const char *where, const struct kd_labels_want *want,
                               struct kd_labels **labels)
 {
-    char *list = NULL;
-    enum kd_status status;
+    enum kd_status status = KD_EBUG;
+    char **list = NULL;
+    size_t count;
 
     if (want->merge != NULL)
         return open_merges(where, want, labels);
-    if (strchr(where, ',') == NULL || access(where, F_OK) == 0)
-        return open_one(where, want, labels);
-    list = kd_copy_string(where);
-    status = list != NULL ? open_list(where, list, want, labels) : KD_EMEMORY;
-    free(list);
+    KD_TRY(kd_list_paths(where, "labels", &list, &count));
+    KD_TRY(open_list(where, list, want, labels));
+    status = KD_OK;
+out:
+    kd_list_free(list);
     return status;
 }
 

@@ -4,6 +4,7 @@
 #include "kd/merged.h"
 
 #include "kd/cache.h"
+#include "kd/list.h"
 #include "kd/memory.h"
 #include "kd/thread.h"
 #include "merge/batch_internal.h"
@@ -11,14 +12,12 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define GRAIN_VALUES 4096
 
 struct kd_merged {
-    char *name; /* as it was given */
-    char *list; /* the same, cut at its commas ... */
-    const char *names[KD_MAX_TEACHERS];
+    char *name;   /* as it was given */
+    char **names; /* of the caches */
     size_t teachers;
     struct kd_merge_plan plan; /* as the arguments say */
     struct kd_class_maps classes;
@@ -29,24 +28,6 @@ struct kd_merged {
 };
 
 /* -- opening -------------------------------------------------------------------- */
-
-static enum kd_status cut_list(struct kd_merged *merged)
-{
-    const bool one = access(merged->list, F_OK) == 0;
-
-    for (char *at = merged->list; at != NULL; merged->teachers++) {
-        char *comma = one ? NULL : strchr(at, ',');
-
-        if (merged->teachers == KD_MAX_TEACHERS)
-            return kd_fail(KD_EUSAGE, "%s: more than %d caches", merged->name,
-                           KD_MAX_TEACHERS);
-        if (comma != NULL)
-            *comma++ = '\0';
-        merged->names[merged->teachers] = at;
-        at = comma;
-    }
-    return KD_OK;
-}
 
 /* As kd-merge's own defaults are. */
 static enum kd_status choose_options(struct kd_merged *merged,
@@ -99,12 +80,16 @@ enum kd_status kd_merged_open(const char *caches, const struct kd_merge_args *ar
 
     KD_TRY(KD_NEW(made, 1));
     made->name = kd_copy_string(caches);
-    made->list = kd_copy_string(caches);
-    KD_TRY(made->name != NULL && made->list != NULL ? KD_OK : KD_EMEMORY);
-    KD_TRY(cut_list(made));
+    KD_TRY(made->name != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(kd_list_paths(caches, "labels", &made->names, &made->teachers));
+    if (made->teachers > KD_MAX_TEACHERS) {
+        status = kd_fail(KD_EUSAGE, "%s: more than %d caches", caches, KD_MAX_TEACHERS);
+        goto out;
+    }
     KD_TRY(choose_options(made, args));
     made->plan.left_out = left_out;
-    KD_TRY(kd_merge_open(&made->plan, made->names, &made->options, &made->opened));
+    KD_TRY(kd_merge_open(&made->plan, (const char *const *)made->names, &made->options,
+                         &made->opened));
     KD_TRY(check_covered(made));
     KD_TRY(open_batch(made));
     *merged = made;
@@ -124,7 +109,7 @@ void kd_merged_close(struct kd_merged *merged)
     kd_class_maps_clear(&merged->classes);
     free(merged->wanted);
     free(merged->name);
-    free(merged->list);
+    kd_list_free(merged->names);
     free(merged);
 }
 
