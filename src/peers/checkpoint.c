@@ -121,7 +121,8 @@ static enum kd_status move_parts(struct kd_peers *p, struct kd_h5 *file, bool sa
     enum kd_status status = KD_OK;
 
     for (size_t i = 0; i < p->learning->num_parts && status == KD_OK; i++)
-        status = move_part(p->learning->part[i], file, save);
+        if (p->learning->part[i]->trained == NULL)
+            status = move_part(p->learning->part[i], file, save);
     return status;
 }
 

@@ -91,43 +91,22 @@ static enum kd_status exchange(struct kd_team *team)
     return status;
 }
 
-/* Target = the mean of the stale probabilities of all but member k, for its batch. */
-static enum kd_status stale_mean(struct kd_peers *p, size_t k)
-{
-    struct kd_team *team = p->learning;
-    const size_t n = p->shown->size * p->sizes.classes, count = team->num_members;
-    float *z = p->spare;
-    bool first = true;
-
-    for (size_t j = 0; j < count; j++) {
-        if (j == k)
-            continue;
-        const enum kd_status status = kd_part_predict(p, team->part[count + j], z);
-        if (status != KD_OK)
-            return status;
-        kd_peers_soften(p, z, p->loss.temperature, z);
-        for (size_t i = 0; i < n; i++)
-            p->target[i] = (first ? 0 : p->target[i]) + z[i] / (float)(count - 1);
-        first = false;
-    }
-    return KD_OK;
-}
-
 static enum kd_status step(struct kd_peers *p)
 {
     const struct settings *s = p->settings;
     struct kd_team *team = p->learning;
+    const size_t count = team->num_members;
     const bool learns = p->exchange && p->epoch > s->burn_in;
     enum kd_status status = KD_EBUG;
 
     if (learns && (p->steps_done - s->burn_in * p->steps) % s->every == 0)
         KD_TRY(exchange(team));
-    for (size_t k = 0; k < team->num_members; k++) {
+    for (size_t k = 0; k < count; k++) {
         struct kd_member *member = &team->member[k];
         p->shown = p->batch[k];
         KD_TRY(kd_part_show(p, team, member->part));
         if (learns)
-            KD_TRY(stale_mean(p, k));
+            KD_TRY(kd_parts_mean(p, team->part + count, count, k, p->target));
         KD_TRY(kd_member_learn(p, member, learns ? p->target : NULL, 1));
         KD_TRY(kd_part_improve(p, member->part));
     }

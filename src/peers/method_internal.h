@@ -50,6 +50,7 @@
 
 #include "kd/batch.h"
 #include "kd/graph.h"
+#include "kd/hash.h"
 #include "kd/loss.h"
 #include "kd/network.h"
 #include "kd/optimizer.h"
@@ -74,10 +75,11 @@ struct kd_rule {
 struct kd_part {
     char name[24]; /* in checkpoints; what it is called in messages */
     struct kd_graph *graph;
-    bool still;                /* an inference graph: nothing of it is learned */
-    struct kd_tensor *samples; /* its input, by kd_part_samples; NULL without */
-    struct kd_tensor
-        *logits; /* of a copy of a member, by kd_team_add_copy; else NULL */
+    bool still;                 /* an inference graph: nothing of it is learned */
+    char *trained;              /* the file that its weights are from; else NULL */
+    struct kd_digest digest;    /* of that file */
+    struct kd_tensor *samples;  /* its input, by kd_part_samples; NULL without */
+    struct kd_tensor *logits;   /* of a whole network that is still; else NULL */
     struct kd_tensor *in, *out; /* of a module, set by its method, if it likes */
     struct kd_tensor *tensor[KD_MAX_TENSORS]; /* the same, by the method's numbers */
     size_t num_rules; /* 0 in a team for measuring, and of still parts */
@@ -200,7 +202,13 @@ enum kd_status kd_team_add_still(struct kd_peers *p, struct kd_team *team,
 enum kd_status kd_team_add_copy(struct kd_peers *p, struct kd_team *team, size_t index,
                                 const char *name) KD_CHECKED;
 
-/* Gives it the weights that a part has now. */
+/* A still part that has the network of a file (kd/model.h). KD_EDATA where it is of
+ * other samples, classes or normalisation than the run. It is not in checkpoints: what
+ * names it in recipe.txt is its digest. */
+enum kd_status kd_team_add_trained(struct kd_peers *p, struct kd_team *team,
+                                   const char *path, const char *name) KD_CHECKED;
+
+/* Gives a copy the weights that a part has now. */
 enum kd_status kd_part_renew(struct kd_part *copy, const struct kd_part *of) KD_CHECKED;
 
 /* The input of a part for the batch's samples. */
@@ -242,9 +250,14 @@ enum kd_status kd_part_show(struct kd_peers *p, struct kd_team *team,
 /* Forward for all parts that take samples and are not still, with p->batch[0]. */
 enum kd_status kd_team_show(struct kd_peers *p, struct kd_team *team) KD_CHECKED;
 
-/* Forward with p->shown: the logits of a copy into z [batch][classes]. */
-enum kd_status kd_part_predict(struct kd_peers *p, struct kd_part *copy,
+/* Forward with p->shown: the logits of a still network into z [batch][classes]. */
+enum kd_status kd_part_predict(struct kd_peers *p, struct kd_part *still,
                                float *z) KD_CHECKED;
+
+/* The same of `count` still networks but `except` (count: of all): the mean of their
+ * probabilities, at the loss's temperature, into q [batch][classes]. Uses p->spare. */
+enum kd_status kd_parts_mean(struct kd_peers *p, struct kd_part *const *still,
+                             size_t count, size_t except, float *q) KD_CHECKED;
 
 /* The member's loss, hard + factor * soft against `target` (probabilities at the
  * temperature, or NULL for the labels alone), with the labels of p->batch[its index]:

@@ -81,6 +81,14 @@ static enum kd_status describe(struct kd_peers *p)
         own->text = kd_peers_text(p->recipe, data, test);
     free(data);
     free(test);
+    for (size_t i = 0; i < p->learning->num_parts && own->text != NULL; i++) {
+        const struct kd_part *part = p->learning->part[i];
+        char *before = own->text;
+        if (part->trained == NULL)
+            continue;
+        own->text = kd_format("%s%s: %s\n", before, part->name, part->digest.hex);
+        free(before);
+    }
     return own->text != NULL ? KD_OK : KD_EMEMORY;
 }
 
@@ -155,8 +163,8 @@ enum kd_status kd_peers_open(struct kd_peers *p)
     p->exchange = !p->recipe->independent;
     KD_TRY(open_inputs(p));
     KD_TRY(make_orders(p));
-    KD_TRY(describe(p));
     KD_TRY(kd_peers_renew(p));
+    KD_TRY(describe(p));
     KD_TRY(open_loader(p));
     rows = (size_t)p->recipe->base.batch;
     rows = rows > MEASURE_BATCH ? rows : MEASURE_BATCH;

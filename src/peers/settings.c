@@ -3,7 +3,7 @@
  */
 #include "peers/engine_internal.h"
 
-#include "kd/memory.h"
+#include "kd/list.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,21 +208,19 @@ static enum kd_status add_member(struct kd_peers_recipe *r, const struct kd_yaml
 /* "resnet8,resnet14" */
 static enum kd_status add_words(struct kd_peers_recipe *r, const struct kd_yaml *node)
 {
-    enum kd_status status = KD_OK;
-    char *words = kd_copy_string(node->scalar), *rest = words;
+    enum kd_status status = KD_EBUG;
+    char **words = NULL;
+    size_t count = 0;
 
-    if (words == NULL)
-        return KD_EMEMORY;
-    while (rest != NULL && status == KD_OK) {
+    KD_TRY(kd_list_split(node->scalar, "networks", &words, &count));
+    for (size_t i = 0; i < count; i++) {
         struct kd_yaml word = *node;
-        char *comma = strchr(rest, ',');
-        if (comma != NULL)
-            *comma = '\0';
-        word.scalar = rest + strspn(rest, " ");
-        status = add_member(r, &word);
-        rest = comma != NULL ? comma + 1 : NULL;
+        word.scalar = words[i] + strspn(words[i], " ");
+        KD_TRY(add_member(r, &word));
     }
-    free(words);
+    status = KD_OK;
+out:
+    kd_list_free(words);
     return status;
 }
 
@@ -345,8 +343,6 @@ out:
 
 static void write_value(FILE *to, const struct kd_option *o)
 {
-    const char *text;
-
     switch (o->type) {
     case KD_OPTION_FLAG:
         fprintf(to, " %s %d", o->name, *(const bool *)o->value);
@@ -360,10 +356,7 @@ static void write_value(FILE *to, const struct kd_option *o)
     case KD_OPTION_CHOICE:
         fprintf(to, " %s %s", o->name, o->choices[*(const int *)o->value]);
         break;
-    case KD_OPTION_STRING:
-        text = *(const char *const *)o->value;
-        fprintf(to, " %s %s", o->name, text != NULL ? text : "none");
-        break;
+    case KD_OPTION_STRING: /* names of files, which are told by their digests */
     case KD_OPTION_YAML:
         break;
     }

@@ -1,35 +1,118 @@
 /* SPDX-License-Identifier: MIT */
-/* Copies of members that only predict: in eval mode, or as the members once were. */
-#include "peers/method_internal.h"
+/* Networks that only predict: members in eval mode or as they once were, and networks
+ * that were trained before. */
+#include "peers/engine_internal.h"
+
+#include "kd/memory.h"
+
+#include <string.h>
+
+static void add_network(struct kd_peers *p, struct kd_part *part,
+                        const struct kd_arch *arch)
+{
+    const size_t classes = p->sizes.classes;
+    struct kd_tensor *x = kd_part_samples(p, part), *features = NULL, *map = NULL;
+
+    x = kd_network_trunk(part->graph, arch, classes, "", x);
+    part->logits =
+        kd_network_branch(part->graph, arch, classes, "", x, &features, &map);
+    kd_graph_output(part->graph, part->logits);
+}
 
 enum kd_status kd_team_add_copy(struct kd_peers *p, struct kd_team *team, size_t index,
                                 const char *name)
 {
-    struct kd_tensor *x, *features = NULL, *map = NULL;
-    const struct kd_arch *arch = &p->recipe->arch[index];
     struct kd_part *part = NULL;
     const enum kd_status status = kd_team_add_still(p, team, name, team->batch, &part);
 
-    if (status != KD_OK)
-        return status;
-    x = kd_part_samples(p, part);
-    x = kd_network_trunk(part->graph, arch, p->sizes.classes, "", x);
-    part->logits =
-        kd_network_branch(part->graph, arch, p->sizes.classes, "", x, &features, &map);
-    kd_graph_output(part->graph, part->logits);
+    if (status == KD_OK)
+        add_network(p, part, &p->recipe->arch[index]);
+    return status;
+}
+
+/* -- trained networks ------------------------------------------------------------ */
+
+static bool reads_alike(const struct kd_model *model, const struct kd_normalize *n)
+{
+    const size_t size = model->num_normalize * sizeof *model->mean;
+
+    return model->num_normalize == n->count &&
+           memcmp(model->mean, n->mean, size) == 0 &&
+           memcmp(model->deviation, n->deviation, size) == 0;
+}
+
+static enum kd_status check_trained(const struct kd_peers *p, const char *path,
+                                    const struct kd_model *model)
+{
+    const struct kd_peers_private *own = p->private;
+    const char *data = kd_dataset_facts(own->data)->name;
+
+    if (memcmp(&model->sizes, &p->sizes, sizeof p->sizes) != 0 ||
+        !kd_digest_equal(&model->class_map_digest, &own->class_map))
+        return kd_fail(KD_EDATA,
+                       "%s: was trained for samples or classes other than those of %s",
+                       path, data);
+    if (!reads_alike(model, &own->normalize))
+        return kd_fail(KD_EDATA,
+                       "%s: normalises its input otherwise than networks that are "
+                       "trained on %s: let kd-dump run it, and kd-train learn from the "
+                       "cache",
+                       path, data);
     return KD_OK;
 }
+
+enum kd_status kd_team_add_trained(struct kd_peers *p, struct kd_team *team,
+                                   const char *path, const char *name)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_part *part = NULL;
+    struct kd_model model;
+
+    KD_TRY(kd_model_open(path, &model));
+    KD_TRY(check_trained(p, path, &model));
+    KD_TRY(kd_team_add_still(p, team, name, team->batch, &part));
+    part->trained = kd_copy_string(path);
+    part->digest = model.digest;
+    KD_TRY(part->trained != NULL ? KD_OK : KD_EMEMORY);
+    add_network(p, part, &model.arch);
+    status = KD_OK;
+out:
+    return status;
+}
+
+/* -- weights and predictions ----------------------------------------------------- */
 
 enum kd_status kd_part_renew(struct kd_part *copy, const struct kd_part *of)
 {
     return kd_graph_copy_parameters(copy->graph, of->graph);
 }
 
-enum kd_status kd_part_predict(struct kd_peers *p, struct kd_part *copy, float *z)
+enum kd_status kd_part_predict(struct kd_peers *p, struct kd_part *still, float *z)
 {
-    const enum kd_status status = kd_part_show(p, p->learning, copy);
+    const enum kd_status status = kd_part_show(p, p->learning, still);
 
     if (status == KD_OK)
-        kd_tensor_get(copy->logits, z, p->shown->size);
+        kd_tensor_get(still->logits, z, p->shown->size);
     return status;
+}
+
+enum kd_status kd_parts_mean(struct kd_peers *p, struct kd_part *const *still,
+                             size_t count, size_t except, float *q)
+{
+    const size_t n = p->shown->size * p->sizes.classes;
+    const float share = (float)(except < count ? count - 1 : count);
+    bool first = true;
+
+    for (size_t j = 0; j < count; j++) {
+        if (j == except)
+            continue;
+        const enum kd_status status = kd_part_predict(p, still[j], p->spare);
+        if (status != KD_OK)
+            return status;
+        kd_peers_soften(p, p->spare, p->loss.temperature, p->spare);
+        for (size_t i = 0; i < n; i++)
+            q[i] = (first ? 0 : q[i]) + p->spare[i] / share;
+        first = false;
+    }
+    return KD_OK;
 }

@@ -192,7 +192,10 @@ static enum kd_status finish_part(const struct kd_peers *p, struct kd_part *part
     enum kd_status status = KD_EBUG;
 
     KD_TRY(kd_graph_plan(part->graph));
-    KD_TRY(kd_graph_initialise(part->graph, first_seed(p, index, part->name)));
+    if (part->trained != NULL)
+        KD_TRY(kd_model_load(part->trained, part->graph));
+    else
+        KD_TRY(kd_graph_initialise(part->graph, first_seed(p, index, part->name)));
     KD_TRY(make_optimizers(part));
     status = KD_OK;
 out:
@@ -237,6 +240,7 @@ void kd_team_free(struct kd_team *team)
         for (size_t o = 0; o < KD_MAX_RULES; o++)
             kd_optimizer_free(team->part[i]->optimizer[o]);
         kd_graph_free(team->part[i]->graph);
+        free(team->part[i]->trained);
         free(team->part[i]);
     }
     free(team);

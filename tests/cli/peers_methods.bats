@@ -183,3 +183,42 @@ goes_on() {
     fails_like 78 "burn-in: an option of method codistill, not of dml" -- \
         "${peers[@]}" --network mlp --burn-in 2 -o x
 }
+
+# -- hinton ----------------------------------------------------------------------------
+
+# near KEY: in the first line of metrics the student of the run is that of kd-train.
+near() {
+    local a b
+    head -n 1 run/metrics.jsonl >looped.json
+    head -n 1 cached/metrics.jsonl >cached.json
+    a=$(json looped.json "j['student']['$1']")
+    b=$(json cached.json "j['$1']")
+    python3 -c "import sys; sys.exit(abs($a - $b) > 2e-5 * abs($b))" ||
+        complain "$1: $a in every step, $b cached"
+}
+
+@test "hinton: teachers in every step are what a cache of as many views holds" {
+    local teachers=() caches=() seed test=hdf5:test.h5:/x,/y
+    for seed in 1 2; do
+        kd-train -q --network "$small" --data "$data" --epochs 2 --seed "$seed" \
+            -o "teacher-$seed" >/dev/null
+        kd-dump -q --teacher "model:teacher-$seed/model.h5" --data "$data" --temperature 4 \
+            --augment crop2 --views 2 --seed 7 --dtype f32 -o "cache-$seed" >/dev/null
+        teachers+=("teacher-$seed/model.h5")
+        caches+=("cache-$seed")
+    done
+    kd-merge -q --policy mean-prob --dtype f32 -o merged "${caches[@]}" >/dev/null
+    expect 0 kd-train -q --network "$small" --data "$data" --test "$test" --batch 50 \
+        --epochs 2 --seed 7 --labels merged --hard 0.1 --soft 0.9 --temperature 4 -o cached
+    expect 0 "${peers[@]}" --method hinton --network "$small" --test "$test" --epochs 2 \
+        --seed 7 --augment crop2 --teachers "$(IFS=, && echo "${teachers[*]}")" -o run
+    paths run student
+    near loss
+    near soft_loss
+    near train_accuracy
+    fails_like 78 "say which trained networks teach" -- "${peers[@]}" --method hinton \
+        --network mlp -o x
+    fails_like 65 "train.h5" -- "${peers[@]}" --method hinton --network mlp \
+        --teachers train.h5 -o x
+    [ ! -e x/checkpoint.h5 ]
+}
