@@ -49,6 +49,7 @@ struct run {
     struct place next;             /* what is to be asked next */
     size_t part;                   /* the shard whose rows are answered next */
     struct kd_shard_writer *shard; /* it, if it is open */
+    const struct kd_cache_part *committed; /* on its way to the disk; NULL: none */
     struct kd_progress progress;
     uint64_t rows_done;
     uint64_t labelled, agreeing; /* of the rows of this run */
@@ -274,6 +275,21 @@ static enum kd_status tell(const struct run *run, const struct kd_cache_part *pa
                                      : KD_OK;
 }
 
+/* Waits for the shard that was committed last. */
+static enum kd_status settle(struct run *run)
+{
+    const struct kd_cache_part *part = run->committed;
+    enum kd_status status = KD_EBUG;
+
+    if (part == NULL)
+        return KD_OK;
+    run->committed = NULL;
+    KD_TRY(kd_cache_writer_wait(run->writer));
+    KD_TRY(tell(run, part));
+out:
+    return status;
+}
+
 /* Goes on to the next shard that is to be made, past those that are there. */
 static enum kd_status pass_kept(struct run *run)
 {
@@ -284,8 +300,25 @@ static enum kd_status pass_kept(struct run *run)
 
         if (!part->kept)
             break;
+        KD_TRY(settle(run));
         KD_TRY(tell(run, part));
     }
+out:
+    return status;
+}
+
+/* Leaves the shard whose rows are all there to the disk, which has the time that the
+ * teacher takes for the next batch: whoever waits for its path does not wait long. */
+static enum kd_status commit(struct run *run)
+{
+    enum kd_status status = KD_EBUG;
+    struct kd_shard_writer *shard = run->shard;
+
+    run->shard = NULL;
+    KD_TRY(kd_cache_writer_commit(run->writer, run->part, shard));
+    run->committed = kd_cache_writer_part(run->writer, run->part);
+    run->part++;
+    KD_TRY(pass_kept(run));
 out:
     return status;
 }
@@ -298,19 +331,15 @@ static enum kd_status take(struct run *run)
     const struct kd_cache_part *part = kd_cache_writer_part(run->writer, run->part);
 
     KD_TRY(collect(run, flight));
+    KD_TRY(settle(run));
     if (run->shard == NULL)
         KD_TRY(kd_shard_writer_open(part->path, &run->identity, part->rows,
                                     run->options->history, &run->shard));
     KD_TRY(write_rows(run, flight));
     run->answered++;
-    if (!flight->last)
-        return KD_OK;
-    status = kd_shard_writer_commit(run->shard);
-    run->shard = NULL;
-    KD_TRY(status);
-    KD_TRY(tell(run, part));
-    run->part++;
-    KD_TRY(pass_kept(run));
+    if (flight->last)
+        KD_TRY(commit(run));
+    status = KD_OK;
 out:
     return status;
 }
@@ -333,6 +362,7 @@ static enum kd_status dump_shards(struct run *run)
         else
             KD_TRY(take(run));
     }
+    KD_TRY(settle(run));
     status = KD_OK;
 out:
     return status;
