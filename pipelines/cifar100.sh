@@ -8,37 +8,28 @@
 #         [--seeds '1 2 3'] [--temperature 4]
 #
 # Each stage that is done is skipped when it is run again.
+# shellcheck disable=SC2154 # flags sets them
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-train='' test='' out=''
-teacher=resnet14 teachers=3 teacher_epochs=60
-students='resnet8 plain4' student_epochs=30 views=30
-seeds='1 2 3' temperature=4
-while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || die "$1 needs a value"
-    case $1 in
-    --train) train=$(realpath "$2") ;;
-    --test) test=$(realpath "$2") ;;
-    -o) out=$2 ;;
-    --teacher) teacher=$2 ;;
-    --teachers) teachers=$2 ;;
-    --teacher-epochs) teacher_epochs=$2 ;;
-    --students) students=$2 ;;
-    --student-epochs) student_epochs=$2 ;;
-    --views) views=$2 ;;
-    --seeds) seeds=$2 ;;
-    --temperature) temperature=$2 ;;
-    *) die "unknown option $1" ;;
-    esac
-    shift 2
-done
-if [ -z "$train" ] || [ -z "$test" ] || [ -z "$out" ]; then
-    die "usage: cifar100.sh --train FILE --test FILE -o DIRECTORY"
-fi
-mkdir -p "$out"
-cd "$out"
+flags "$@" <<'TABLE'
+train          |
+test           |
+teacher        | resnet14
+teachers       | 3
+teacher-epochs | 60
+students       | resnet8 plain4
+student-epochs | 30
+views          | 30
+seeds          | 1 2 3
+temperature    | 4
+TABLE
+needed train test
+count teachers teacher_epochs student_epochs views
+given_file train test
+mkdir -p "$output"
+cd "$output"
 
 common=(--data "cifar100:$train" --test "cifar100:$test" --batch 128)
 for i in $(seq "$teachers"); do

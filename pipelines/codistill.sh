@@ -47,7 +47,7 @@ teacher    | resnet14 | resnet110
 epochs     | 10     | 200
 TABLE
 size=$samples parts=1
-[ -z "$cifar100" ] || size=$(($(stat -Lc %s "$cifar100/train.bin") / 3074))
+[ -z "$cifar100" ] || size=$(records "$cifar100/train.bin")
 [ "$data_split" = shared ] || parts=$networks
 
 # part NUMBER: the data of a network.

@@ -6,19 +6,15 @@
 #     pipelines/demo.sh [-o DIRECTORY]
 #
 # Run it again to see what is kept: every stage that is done is skipped.
+# shellcheck disable=SC2154 # flags sets them
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-out=demo
-while getopts o: option; do
-    case $option in
-    o) out=$OPTARG ;;
-    *) die "usage: demo.sh [-o DIRECTORY]" ;;
-    esac
-done
-mkdir -p "$out"
-cd "$out"
+flags "$@" </dev/null
+output=${output:-demo}
+mkdir -p "$output"
+cd "$output"
 
 seeds="1 2 3"
 temperature=2

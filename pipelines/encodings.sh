@@ -7,37 +7,29 @@
 #         [--temperature 4] [--others '1 2 8'] [--lr 0.1] [--tail spread]
 #
 # Each stage that is done is skipped when it is run again.
+# shellcheck disable=SC2154 # flags sets them
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-teacher='' data='' test='' out=''
-student=resnet8 epochs=15 views=15 seeds='1 2 3' temperature=4 others='1 2 8' lr=0.1
-tail=spread
-while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || die "$1 needs a value"
-    case $1 in
-    --teacher) teacher=$(realpath "$2") ;;
-    --data) data=$2 ;;
-    --test) test=$2 ;;
-    -o) out=$2 ;;
-    --student) student=$2 ;;
-    --epochs) epochs=$2 ;;
-    --views) views=$2 ;;
-    --seeds) seeds=$2 ;;
-    --temperature) temperature=$2 ;;
-    --others) others=$2 ;;
-    --lr) lr=$2 ;;
-    --tail) tail=$2 ;;
-    *) die "unknown option $1" ;;
-    esac
-    shift 2
-done
-if [ -z "$teacher" ] || [ -z "$data" ] || [ -z "$test" ] || [ -z "$out" ]; then
-    die "usage: encodings.sh --teacher MODEL --data DATASET --test DATASET -o DIRECTORY"
-fi
-mkdir -p "$out"
-cd "$out"
+flags "$@" <<'TABLE'
+teacher     |
+data        |
+test        |
+student     | resnet8
+epochs      | 15
+views       | 15
+seeds       | 1 2 3
+temperature | 4
+others      | 1 2 8
+lr          | 0.1
+tail        | spread
+TABLE
+needed teacher data test
+count epochs views
+given_file teacher
+mkdir -p "$output"
+cd "$output"
 
 # NAME: options of kd-dump; the first one is what the others are compared with.
 names=(f32 f16 bf16 top-50 top-10 top-p-0.9 sampled-50)

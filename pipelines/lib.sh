@@ -60,24 +60,28 @@ ensemble() {
     kd-eval --json test-merged | sed -n '/"accuracy"/{s/.*: \([0-9.]*\).*/\1/p;q}'
 }
 
-# -- the published methods ----------------------------------------------------------
+# -- flags ---------------------------------------------------------------------------
 
-# settings ARGUMENT...: the flags of a method's pipeline, each a shell variable of its
-# name with _ for -. The method's own flags come on stdin, one a line, with their values
-# at --scale small and at --scale full:
+trim() {
+    local text=$1
+    text=${text#"${text%%[! ]*}"}
+    printf '%s' "${text%"${text##*[! ]}"}"
+}
+
+# flags ARGUMENT...: the flags of a pipeline, each a shell variable of its name with _
+# for -, and `output` for -o. They come on stdin, one a line, with their values where
+# they are not given:
 #
-#     teachers | 3 | 3
-#
-# A function `check` of the script, if there is one, looks at them before anything is made.
-# Goes into the directory of -o, and draws the built-in dataset there unless it is told
-# where CIFAR-100 is.
-settings() {
-    local table name small full flag
-    local -A given=() known=()
-    table=$(common_settings && cat)
-    while IFS='|' read -r name small full; do
-        known[$(trim "$name")]=1
-    done <<<"$table"
+#     epochs | 10
+flags() {
+    local name value flag
+    output=
+    local -A known=([output]=1)
+    while IFS='|' read -r name value; do
+        name=$(trim "$name")
+        known[$name]=1
+        declare -g "${name//-/_}=$(trim "$value")"
+    done
     while [ $# -gt 0 ]; do
         flag=${1#--}
         case $1 in
@@ -87,15 +91,69 @@ settings() {
         *) die "unknown argument $1: try --help" ;;
         esac
         [ $# -ge 2 ] || die "$1 needs a value"
-        given[$flag]=$2
+        declare -g "${flag//-/_}=$2"
         shift 2
     done
-    case ${given[scale]:=small} in small | full) ;; *) die "--scale: small or full" ;; esac
-    while IFS='|' read -r name small full; do
-        name=$(trim "$name")
-        [ "${given[scale]}" = small ] || small=$full
-        declare -g "${name//-/_}=${given[$name]-$(trim "$small")}"
-    done <<<"$table"
+}
+
+# The comment on top of the script, and the flags that all methods have.
+usage() {
+    sed -n '2,/^[^#]/{/^# shellcheck/d;s/^# \{0,1\}//p}' "$0"
+    ! "${is_method:-false}" || method_usage
+    exit 0
+}
+
+# needed NAME...: flags that must be given.
+needed() {
+    local name
+    for name; do
+        [ -n "${!name:-}" ] || die "--$name is missing: try --help"
+    done
+    [ -n "${output:-}" ] || die "say where all of it is kept: -o DIRECTORY"
+}
+
+# given_file NAME...: flags that name files; made absolute.
+given_file() {
+    local name
+    for name; do
+        [ -e "${!name}" ] || die "--$name: there is no ${!name}"
+        declare -g "$name=$(realpath "${!name}")"
+    done
+}
+
+# records FILE: how many samples a binary file of CIFAR-100 has.
+records() {
+    echo $(($(stat -Lc %s "$1") / 3074))
+}
+
+# count NAME...: each must be a number from 1.
+count() {
+    local name
+    for name; do
+        [[ ${!name} =~ ^[1-9][0-9]*$ ]] || die "--${name//_/-}: '${!name}' is no number from 1"
+    done
+}
+
+# -- the published methods ----------------------------------------------------------
+
+# settings ARGUMENT...: the flags of a method's pipeline, the common ones and its own,
+# which come on stdin, one a line, with their values at --scale small and at --scale full:
+#
+#     teachers | 3 | 3
+#
+# A function `check` of the script, if there is one, looks at them before anything is made.
+# Goes into the directory of -o, and draws the built-in dataset there unless it is told
+# where CIFAR-100 is.
+settings() {
+    local table column=2 i next
+    is_method=true
+    for ((i = 1; i < $#; i++)); do
+        next=$((i + 1))
+        [ "${!i}" != --scale ] || [ "${!next}" != full ] || column=3
+    done
+    table=$( (common_settings && cat) | cut -d '|' -f "1,$column")
+    flags "$@" <<<"$table"
+    case $scale in small | full) ;; *) die "--scale: small or full" ;; esac
     [ -n "$output" ] || output=$(basename "$0" .sh)
     check_settings
     ! declare -F check >/dev/null || check
@@ -119,15 +177,7 @@ footsteps      | 3      | 8
 TABLE
 }
 
-trim() {
-    local text=$1
-    text=${text#"${text%%[! ]*}"}
-    printf '%s' "${text%"${text##*[! ]}"}"
-}
-
-# The comment on top of the script, and the flags that all of them have.
-usage() {
-    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+method_usage() {
     cat <<'TEXT'
 
 Flags of all methods:
@@ -147,15 +197,6 @@ of its teachers' training, of dumping and merging their soft labels, its own. Ea
 that is done is skipped when it is run again. Methods in one directory share teachers,
 caches and controls.
 TEXT
-    exit 0
-}
-
-# count NAME...: each must be a number from 1.
-count() {
-    local name
-    for name; do
-        [[ ${!name} =~ ^[1-9][0-9]*$ ]] || die "--${name//_/-}: '${!name}' is no number from 1"
-    done
 }
 
 check_settings() {

@@ -12,38 +12,31 @@
 # are fitted on, and by the rest the merged rows are judged, in their clean view and at
 # temperature 1: no teacher has seen either.
 # Each stage that is done is skipped when it is run again.
+# shellcheck disable=SC2154 # flags sets them
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-train='' test='' out=''
-teachers='resnet14 plain4 resnet8 plain6' teacher_epochs=20
-student=plain2 epochs=10 views=10 seeds='1 2' temperature=4
-known=18000 fit=1000
-while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || die "$1 needs a value"
-    case $1 in
-    --train) train=$(realpath "$2") ;;
-    --test) test=$(realpath "$2") ;;
-    -o) out=$2 ;;
-    --teachers) teachers=$2 ;;
-    --teacher-epochs) teacher_epochs=$2 ;;
-    --student) student=$2 ;;
-    --epochs) epochs=$2 ;;
-    --views) views=$2 ;;
-    --seeds) seeds=$2 ;;
-    --temperature) temperature=$2 ;;
-    --known) known=$2 ;;
-    --fit) fit=$2 ;;
-    *) die "unknown option $1" ;;
-    esac
-    shift 2
-done
-if [ -z "$train" ] || [ -z "$test" ] || [ -z "$out" ]; then
-    die "usage: policies.sh --train FILE --test FILE -o DIRECTORY"
-fi
-mkdir -p "$out"
-cd "$out"
+flags "$@" <<'TABLE'
+train          |
+test           |
+teachers       | resnet14 plain4 resnet8 plain6
+teacher-epochs | 20
+student        | plain2
+epochs         | 10
+views          | 10
+seeds          | 1 2
+temperature    | 4
+known          | 18000
+fit            | 1000
+TABLE
+needed train test
+count teacher_epochs epochs views known fit
+given_file train test
+all=$(records "$train")
+[ $((known + fit)) -lt "$all" ] || die "--known, --fit: of $all samples none is left to judge by"
+mkdir -p "$output"
+cd "$output"
 
 common=(--data "cifar100:$train@0:$known" --test "cifar100:$test" --batch 128)
 caches=() judged=()
@@ -55,7 +48,7 @@ for teacher in $teachers; do
         --temperature "$temperature" --augment crop4,flip --views "$views" \
         -o "cache-$teacher" >/dev/null
     kd-dump -q --teacher "model:teacher-$teacher/model.h5" --temperature 1 \
-        --data "cifar100:$train@$known:20000" -o "judged-$teacher" >/dev/null
+        --data "cifar100:$train@$known:$all" -o "judged-$teacher" >/dev/null
     caches+=("cache-$teacher")
     judged+=("judged-$teacher")
 done
@@ -95,7 +88,7 @@ for policy in "${policies[@]}"; do
 done
 rows=("${caches[@]#cache-}" "${policies[@]}")
 for row in "${rows[@]}"; do
-    kd-eval --json --data "cifar100:$train@$((known + fit)):20000" "judged-$row" \
+    kd-eval --json --data "cifar100:$train@$((known + fit)):$all" "judged-$row" \
         >"measured-$row.json"
 done
 for seed in $seeds; do

@@ -2,26 +2,24 @@
 # PyTorch on both ends: teachers trained in PyTorch are dumped through exec:, merged here,
 # and a student in PyTorch learns from the merged cache, exported as one file.
 #
-#     pipelines/pytorch.sh [-o DIRECTORY] [-n SAMPLES] [-e EPOCHS]
+#     pipelines/pytorch.sh [-o DIRECTORY] [--samples N] [--epochs N]
 #
 # Needs Debian's python3-torch and python3-h5py. Run it again to see what is kept.
+# shellcheck disable=SC2154 # flags sets them
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 python=${PYTHON:-/usr/bin/python3}
-out=pytorch samples=4000 epochs=5
-while getopts o:n:e: option; do
-    case $option in
-    o) out=$OPTARG ;;
-    n) samples=$OPTARG ;;
-    e) epochs=$OPTARG ;;
-    *) die "usage: pytorch.sh [-o DIRECTORY] [-n SAMPLES] [-e EPOCHS]" ;;
-    esac
-done
+flags "$@" <<'TABLE'
+samples | 4000
+epochs  | 5
+TABLE
+count samples epochs
+output=${output:-pytorch}
 "$python" -c 'import h5py, torch' || die "install python3-torch and python3-h5py"
-mkdir -p "$out"
-cd "$out"
+mkdir -p "$output"
+cd "$output"
 export PYTHONPATH=$here/pipelines PYTHONDONTWRITEBYTECODE=1
 
 say "drawing the dataset"

@@ -13,6 +13,17 @@ setup() {
         --teacher-epochs 2 --threads 1)
 }
 
+# cifar/train.bin and cifar/test.bin, of 190 samples. A record: coarse label, fine label,
+# 3072 pixels.
+make_cifar() {
+    mkdir cifar
+    for ((i = 0; i < 190; i++)); do
+        if ((i % 2)); then printf '\0\1'; else printf '\0\0'; fi
+        head -c 3072 /dev/zero | tr '\0' "\\$((100 + i % 60))"
+    done >cifar/train.bin
+    cp cifar/train.bin cifar/test.bin
+}
+
 # All methods that share `out` in a test have these settings.
 method() {
     local name=$1
@@ -113,13 +124,7 @@ again() {
 }
 
 @test "methods runs those it is told, in one directory, on CIFAR-100 too" {
-    mkdir cifar
-    # A record: coarse label, fine label, 3072 pixels.
-    for ((i = 0; i < 130; i++)); do
-        if ((i % 2)); then printf '\0\1'; else printf '\0\0'; fi
-        head -c 3072 /dev/zero | tr '\0' "\\$((100 + i % 60))"
-    done >cifar/train.bin
-    cp cifar/train.bin cifar/test.bin
+    make_cifar
     expect 0 method methods --methods 'annealing-kd saved' --seeds 1 --cifar100 cifar
     stdout_has 'annealing-kd: mlp by mlp'
     stdout_has 'cifar, seeds 1;'
@@ -151,4 +156,48 @@ again() {
     expect 0 method takd --help
     stdout_has --assistants
     stdout_has --teacher-epochs
+}
+
+# -- pipelines that compare -------------------------------------------------------------
+
+@test "cifar100: teachers, their merged cache, students with it and without" {
+    make_cifar
+    local whole=("$root/pipelines/cifar100.sh" --train cifar/train.bin --test cifar/test.bin
+        --teacher mlp --teachers 2 --teacher-epochs 1 --students mlp --student-epochs 1
+        --views 1 --seeds '1 2' -o out)
+    expect 0 "${whole[@]}"
+    grep -Eq '^student, mlp +[0-9.]+ \+- [0-9.]+ +[0-9.]+ \+- [0-9.]+ +[-0-9.]+ \+- [0-9.]+$' \
+        "$stdout" || complain "no student"
+    expect 64 "$root/pipelines/cifar100.sh" --train cifar/train.bin -o out
+    stderr_is "cifar100.sh: --test is missing: try --help"
+    expect 64 "${whole[@]}" --train nowhere
+    stderr_is "cifar100.sh: --train: there is no nowhere"
+    expect 64 "${whole[@]}" --views 0
+    stderr_is "cifar100.sh: --views: '0' is no number from 1"
+}
+
+@test "policies: every policy has a row" {
+    make_cifar
+    local whole=("$root/pipelines/policies.sh" --train cifar/train.bin --test cifar/test.bin
+        --teachers 'mlp plain2 resnet8' --teacher-epochs 1 --student mlp --epochs 1 --views 1
+        --known 140 --fit 30 --seeds 1 -o out)
+    expect 0 "${whole[@]}"
+    [ "$(grep -cE '^[a-z0-9-]+ +[0-9.]+ +([0-9.]+|inf) +[0-9.]+ +[0-9.]+$' "$stdout")" = 23 ] ||
+        complain "not 3 teachers and 20 policies"
+    grep -Eq '^none +- +- +- +[0-9.]+$' "$stdout" || complain "no labels alone"
+    expect 64 "${whole[@]}" --fit 50
+    stderr_is "policies.sh: --known, --fit: of 190 samples none is left to judge by"
+}
+
+@test "encodings: every encoding has a row" {
+    make_cifar
+    kd-train -q --network mlp --data cifar100:cifar/train.bin --epochs 1 -o teacher >/dev/null
+    expect 0 "$root/pipelines/encodings.sh" --teacher teacher/model.h5 \
+        --data "cifar100:$PWD/cifar/train.bin" --test "cifar100:$PWD/cifar/test.bin" \
+        --student mlp --epochs 1 --views 1 --seeds 1 --others 1 -o out
+    for name in f32 f16 bf16 top-50 top-10 top-p-0.9; do
+        grep -Eq "^$name +[0-9.]+ +[0-9.]+( +[-0-9.e]+){4}$" "$stdout" ||
+            complain "no $name"
+    done
+    grep -Eq '^sampled-50 ' "$stdout" || complain "no sampled-50"
 }
