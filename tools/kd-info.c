@@ -4,6 +4,7 @@
 #include "kd/file.h"
 #include "kd/h5.h"
 #include "kd/model.h"
+#include "kd/monitor.h"
 #include "kd/options.h"
 
 #include <stdio.h>
@@ -23,8 +24,15 @@ static const struct kd_option options[] = {
      .help = "of caches: read and verify every row, for the figures over all of them"},
     {0}};
 
-/* Whether a regular file is a saved network, by its root attribute `format`. */
-static enum kd_status is_network(const char *path, bool *answer)
+typedef enum kd_status report_call(const char *path, struct kd_json *json, FILE *to);
+
+static enum kd_status report_cache(const char *path, struct kd_json *json, FILE *to)
+{
+    return kd_cache_report(path, args.statistics, json, to);
+}
+
+/* Who reports on a regular file, by its root attribute `format`. */
+static enum kd_status choose_report(const char *path, report_call **call)
 {
     enum kd_status status = KD_EBUG;
     struct kd_h5 *file = NULL;
@@ -33,7 +41,10 @@ static enum kd_status is_network(const char *path, bool *answer)
     KD_TRY(kd_h5_open(path, &file));
     if (kd_h5_has_attribute(file, "format"))
         KD_TRY(kd_h5_get_string(file, "format", &format));
-    *answer = format != NULL && strcmp(format, KD_MODEL_FORMAT) == 0;
+    if (format != NULL && strcmp(format, KD_MODEL_FORMAT) == 0)
+        *call = kd_model_report;
+    if (format != NULL && strcmp(format, KD_RECORD_FORMAT) == 0)
+        *call = kd_record_report;
     status = KD_OK;
 out:
     free(format);
@@ -46,7 +57,7 @@ static enum kd_status report(const char *what, struct kd_json *json)
 {
     enum kd_status status = KD_EBUG;
     char *model = kd_path_join(what, "model.h5");
-    bool network = false;
+    report_call *call = report_cache;
     struct stat facts;
 
     KD_TRY(model != NULL ? KD_OK : KD_EMEMORY);
@@ -55,11 +66,8 @@ static enum kd_status report(const char *what, struct kd_json *json)
         goto out;
     }
     if (strcmp(what, "-") != 0 && stat(what, &facts) == 0 && S_ISREG(facts.st_mode))
-        KD_TRY(is_network(what, &network));
-    if (network)
-        status = kd_model_report(what, json, stdout);
-    else
-        status = kd_cache_report(what, args.statistics, json, stdout);
+        KD_TRY(choose_report(what, &call));
+    status = call(what, json, stdout);
 out:
     free(model);
     return status;
@@ -87,15 +95,15 @@ int main(int argc, char **argv)
 {
     struct kd_program program = {
         .name = "kd-info",
-        .summary = "Says what a cache, a shard or a network is: identity, encoding, "
-                   "provenance, and figures over the rows of a cache.",
+        .summary = "Says what a cache, a shard, a network or a monitor's record is: "
+                   "identity, encoding, provenance, and figures over the rows.",
         .operands = "FILE...",
         .notes =
             "A FILE is a shard, a directory of shards, a pipe of shard paths, - for "
             "paths on\n"
-            "stdin, a network, or the directory that kd-train left it in. With "
-            "--json, there\n"
-            "is one object a line.\n",
+            "stdin, a network, or the directory that kd-train left it in, or "
+            "a monitor.h5. With\n"
+            "--json, there is one object a line.\n",
         .min_operands = 1,
         .max_operands = SIZE_MAX,
         .options = options,

@@ -164,6 +164,7 @@ static const struct kd_option options[] = {
      .metavar = "C",
      .help = "without teachers: how many classes"},
     KD_DUMP_OPTIONS(args.dump),
+    KD_OTHER_CLASSES_OPTION(args.dump.other_classes),
     {.name = "epochs",
      .type = KD_OPTION_U64,
      .value = &args.epochs,

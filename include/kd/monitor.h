@@ -30,22 +30,22 @@
  * `both_right`, `behind`, `outgrown`, `both_wrong`. What comes of it is the recipe's
  * `monitor: {use: ...}`:
  *
- *     report         nothing but that, and the record
- *     weigh          the soft loss of sample i is multiplied by w_i = g_i / mean(g),
- * g_i the total variation when the sample was last compared, in an earlier epoch; 1
- * before that. The mean is over the samples that have been compared, so w is 1 in the
- * mean. It is bounded where KL is not; a formula of our own, in the spirit of weighted
- * soft labels (Zhou et al. 2021, arXiv 2102.00650), which take the ratio of the two
- * cross-entropies. `from: EARLIER/monitor.h5` takes g from the record of an earlier
- * run, the same in every epoch correct-only   where argmax q != y the soft label is
- * dropped, and the row is trained on its label at weight hard + soft, as under the rule
- *                    hard-label of rows that a cache lacks (kd/loss.h)
- *     stop           a stage ends when `patience` epochs in a row have gained nothing.
- *                    An epoch gains something if its share `behind` is below the least
- *                    of the stage's epochs before it, and `outgrown` is not above
- *                    `behind`: while the student catches up, and is not past its
- *                    teacher. Epochs of the stage that are not trained are skipped:
- *                    the next stage begins with the number that it would have had
+ *   - report: nothing but that, and the record.
+ *   - weigh: the soft loss of sample i is multiplied by w_i = g_i / mean(g), g_i the
+ *     total variation when the sample was last compared, in an earlier epoch; 1 before
+ *     that. The mean is over the samples that have been compared, so w is 1 in the
+ *     mean. It is bounded where KL is not; a formula of our own, in the spirit of
+ *     weighted soft labels (Zhou et al. 2021, arXiv 2102.00650), which take the ratio
+ *     of the two cross-entropies. `from: EARLIER/monitor.h5` takes g from the record of
+ *     an earlier run, the same in every epoch.
+ *   - correct-only: where argmax q != y the soft label is dropped, and the row is
+ *     trained on its label at weight hard + soft, as under the rule hard-label of rows
+ *     that a cache lacks (kd/loss.h).
+ *   - stop: a stage ends when `patience` epochs in a row have gained nothing. An epoch
+ *     gains something if its share `behind` is below the least of the stage's epochs
+ *     before it, and `outgrown` is not above `behind`: while the student catches up,
+ *     and is not past its teacher. Epochs of the stage that are not trained are
+ *     skipped: the next stage begins with the number that it would have had.
  *
  * A stage may say `monitor: stop` and `monitor-patience: 3` for itself; one without
  * soft labels is not watched.
@@ -85,6 +85,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+
+#define KD_RECORD_FORMAT "kdcache-monitor"
 
 enum kd_monitor_use {
     KD_MONITOR_NONE,
@@ -167,6 +169,11 @@ void kd_record_weights(const struct kd_record *record, uint64_t first, size_t co
 enum kd_status kd_record_save(const struct kd_record *record, const char *path,
                               const char *history) KD_CHECKED;
 enum kd_status kd_record_load(const char *path, struct kd_record *record) KD_CHECKED;
+
+/* Says what a record's file has on the whole, as kd-info prints it: lines of text to
+ * `to`, or if `json` is not NULL the members of an object that the caller has begun. */
+enum kd_status kd_record_report(const char *path, struct kd_json *json,
+                                FILE *to) KD_CHECKED;
 
 /* -- a finished student ---------------------------------------------------------- */
 

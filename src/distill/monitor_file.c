@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORMAT  "kdcache-monitor"
 #define VERSION 1
 
 static const struct column {
@@ -128,8 +127,7 @@ enum kd_status kd_record_read(struct kd_record *record, struct kd_h5 *file,
     return status;
 }
 
-/* -- a file of its own --------------------------------------------------------------
- */
+/* -- a file of its own ------------------------------------------------------------ */
 
 static enum kd_status sum_up(const struct kd_record *r, struct kd_digest *digest)
 {
@@ -174,7 +172,7 @@ static enum kd_status write_all(const void *context, struct kd_h5 *file)
     enum kd_status status = KD_EBUG;
     struct kd_digest digest;
 
-    KD_TRY(kd_h5_set_string(file, "format", FORMAT));
+    KD_TRY(kd_h5_set_string(file, "format", KD_RECORD_FORMAT));
     KD_TRY(kd_h5_set_u64(file, "format_version", VERSION));
     KD_TRY(kd_h5_set_string(file, "dataset_digest", r->dataset.hex));
     KD_TRY(sum_up(r, &digest));
@@ -254,8 +252,8 @@ enum kd_status kd_record_load(const char *path, struct kd_record *record)
 
     *record = (struct kd_record){0};
     KD_TRY(kd_h5_open(path, &file));
-    KD_TRY(
-        kd_h5_expect_format(file, FORMAT, VERSION, "a record of kd-train --monitor"));
+    KD_TRY(kd_h5_expect_format(file, KD_RECORD_FORMAT, VERSION,
+                               "a record of kd-train --monitor"));
     KD_TRY(kd_h5_get_string(file, "dataset_digest", &digest));
     snprintf(record->dataset.hex, sizeof record->dataset.hex, "%s", digest);
     KD_TRY(read_ids(record, file));

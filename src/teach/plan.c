@@ -102,6 +102,8 @@ static enum kd_status run_batch(struct trial *trial)
     KD_TRY(kd_teacher_run(trial->teacher, trial->input, batch->size, trial->logits));
     for (size_t i = 0; i < values; i++)
         trial->logits[i] /= (float)trial->identity.temperature;
+    for (size_t i = 0; i < batch->size; i++)
+        batch->label[i] = -1; /* they may be of other classes, and cost the same */
     status = KD_OK;
 out:
     return status;

@@ -383,6 +383,10 @@ PY
     # get its labels, and a student learns from them.
     expect 0 dump --teacher "$few" "${numbered[@]}" --other-classes -o few
     expect 0 dump --teacher model:three/model.h5 "${numbered[@]}" --other-classes -o native
+    expect 0 kd-plan --json --seconds 0.05 "${numbered[@]}" --other-classes model:three/model.h5
+    [ "$(json "$stdout" "j['exact']")" = True ]
+    fails_like 65 "model.h5: has 3 classes" "labels from 3 on" -- kd-plan --seconds 0.05 \
+        "${numbered[@]}" model:three/model.h5
     expect 0 kd-import -q --from z3.npy --values logits -T 4 --shard-samples 128 \
         "${numbered[@]}" --other-classes -o imported
     train "${numbered[@]}" -o all
@@ -430,7 +434,7 @@ PY
 @test "the pipeline with PyTorch on both ends" {
     needs torch,numpy,h5py
     expect 0 env KD_BIN="$bin" PYTHON=/usr/bin/python3 "$root/pipelines/pytorch.sh" \
-        -o run -n 200 -e 1
+        -o run --samples 200 --epochs 1
     stdout_has "epoch 1 loss"
     expect 0 kd-check run/merged
 }

@@ -34,6 +34,21 @@ with h5py.File("watched/monitor.h5") as f:
 PY
 }
 
+@test "kd-info says what a record has on the whole" {
+    expect 0 train --labels cache-a --monitor report -o watched
+    tail -n 1 watched/metrics.jsonl >last.json
+    expect 0 kd-info --json watched/monitor.h5
+    for key in agreement both_right behind outgrown both_wrong; do
+        [ "$(json "$stdout" "j['$key']")" = "$(json last.json "j['$key']")" ] ||
+            complain "$key is not that of the last epoch"
+    done
+    [ "$(json "$stdout" "j['compared'], j['labelled'], j['last_epoch']")" = "(300, 300, 2)" ]
+    expect 0 kd-info watched/monitor.h5
+    stdout_has "compared           300, in epochs up to 2"
+    /usr/bin/python3 -c 'import h5py; h5py.File("watched/monitor.h5", "a")["kl"][3] = 5'
+    fails_like 65 "watched/monitor.h5: damaged" -- kd-info watched/monitor.h5
+}
+
 @test "an earlier record weighs samples; wrong soft labels are dropped; runs stop" {
     expect 0 train --labels cache-a --monitor report -o one
     expect 0 train --labels cache-a --monitor weigh --monitor-from one/monitor.h5 -o two
