@@ -28,16 +28,13 @@ teacher-epochs | 20     | 200
 TABLE
 first=$((2 * epochs / 3)) second=$((epochs - 2 * epochs / 3))
 [ "$steps" -le "$first" ] || steps=$first
+
 # phases ANNEAL START
 phases() {
-    printf '[{epochs: %d, lr: %s, anneal: %d%s}, ' \
-        "$first" "$logits_lr" "$1" "$(milestones "$first")"
+    printf '[{epochs: %d, lr: %s, clip: 5, anneal: %d%s}, ' \
+        "$first" "$logits_lr" "$1" "$(stage_halves "$first")"
     printf '{epochs: %d, labels: none, hard: 1, start: %s%s}]' \
-        "$second" "$2" "$(milestones "$second")"
-}
-milestones() {
-    [ "$scale" = small ] || [ "$1" -lt 4 ] ||
-        printf ', milestones: [%d, %d]' $(($1 / 2)) $(($1 * 3 / 4))
+        "$second" "$2" "$(stage_halves "$second")"
 }
 student() {
     local name=$1
@@ -48,12 +45,10 @@ student() {
 
 for seed in $seeds; do
     i=$(teacher_of "$seed")
-    if [ "$scale" = full ]; then # of teachers, and of students in one phase
-        published=(--schedule multistep --milestones '[100, 150]' --warmup 0
-            --no-nesterov --weight-decay 1e-4)
-    fi
+    publish_halves "$teacher_epochs"
     teach "$i"
     dump "cache-$i" "teacher-$i/model.h5"
+    publish_halves "$epochs"
     alone "$student" "$seed"
     learn "$student-one-$seed" hinton "$student" "$epochs" "$seed" --labels "cache-$i"
     student annealed --stages "$(phases "$steps" last)"

@@ -44,15 +44,27 @@ for seed in $seeds; do
     together "$student-rivals-$seed" "${rivals[@]}"
 done
 
+# alone_like GENERATION: gains are over the labels alone from the same first weights.
+alone_like() {
+    local seed
+    base=()
+    for seed in $seeds; do
+        base+=("$student-labels-$((1000 * $1 + seed))")
+    done
+}
+
 table "born-again: $student, $epochs epochs a generation"
 # shellcheck disable=SC2046 # names
 {
     mapfile -t base < <(each "$student-labels")
     row 'generation 0: labels alone' - "${base[@]}"
+    alone_like 1
     row 'generation 1, labels too' - $(each "$student-born-labels")
     for g in $(seq "$generations"); do
+        alone_like "$g"
         row "generation $g" - $(each "$student-born-$g")
     done
+    mapfile -t base < <(each "$student-labels")
     row "ensemble of generations 0 to $generations" - $(each "$student-family")
     row "ensemble of $((generations + 1)), labels alone" - $(each "$student-rivals")
 }

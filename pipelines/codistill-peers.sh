@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Codistillation (Anil et al. 2018) in one process: networks learn from what the others
-# were at the last exchange; exchanges at every step, every few and every epoch; alone.
+# were at the last exchange; exchanges at every step, every few and every epoch (of
+# batches of 128); alone.
 # pipelines/codistill.sh has it in rounds, through caches.
 #
 #     pipelines/codistill-peers.sh [--cifar100 DIRECTORY] [--scale full] [-o DIRECTORY] ...
 #
-# --help lists the flags; --exchanges are steps between two of them.
+# --help lists the flags; --exchanges are steps between two of them, or `epoch`.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -13,8 +14,12 @@ set -euo pipefail
 # shellcheck source=lib_peers.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
-settings "$@" < <(peer_settings && echo 'exchanges | 1 50 150 | 1 50 250')
+settings "$@" < <(peer_settings && echo 'exchanges | 1 10 epoch | 1 50 epoch')
 publish_peers
+
+size=$samples
+[ -z "$cifar100" ] || size=$(records "$cifar100/train.bin")
+exchanges=${exchanges//epoch/$((size / 128))}
 
 independent 2
 for every in $exchanges; do

@@ -3,20 +3,21 @@
 # network's soft labels are dumped, and each learns from the mean of the others'.
 #
 #     codistill      labels and the others' mean, after a burn-in (Anil et al. 2018)
-#     dml-stale      the same without burn-in: deep mutual learning but for its staleness
+#     dml-stale      the same with no burn-in but the first round, which has nobody to learn
+#                    from: deep mutual learning but for its staleness
 #     prokt-rounds   a teacher learns labels and stays near the student; the student
 #                    learns from it alone (after Shi et al. 2021)
 #
-# Behind each, networks that are independent, with smoothed labels or not, in the same
-# rounds; and how far retrains are apart: churn, the share of test samples that two
+# Beside them, networks that are independent, with smoothed labels or not, in rounds of the
+# same lengths; and how far retrains are apart: churn, the share of test samples that two
 # networks of different seeds say different classes of, and their mean |p - q|.
 #
 #     pipelines/codistill.sh [--methods 'codistill:1 codistill:5 dml-stale:1']
 #         [--networks N] [--burn-in EPOCHS] [--data-split shared|disjoint]
 #         [--cifar100 DIRECTORY] [--scale full] [-o DIRECTORY] ...
 #
-# --help lists the flags. METHOD:N has rounds of N epochs: its soft labels are stale by N/2
-# epochs in the mean, the last column says it in steps (mean/most). The learning rate falls
+# --help lists the flags. METHOD:N has rounds of N epochs, one cut at the burn-in's
+# end: its soft labels are stale by N/2 epochs in the mean, the last column says it in steps (mean/most). The learning rate falls
 # from epoch to epoch along a cosine over all rounds; the optimizer begins each round
 # without memory. --data-split disjoint gives each network a part of the data of its own,
 # on which the others are dumped.
@@ -80,10 +81,11 @@ next_round() {
 }
 
 # others NAME NUMBER: dumps what the others say of the network's data, and merges it.
-# Each round draws views of its own; merged probabilities are good at their temperature
-# alone.
+# Each round of each seed draws views of its own; merged probabilities are good at their
+# temperature alone.
 views() {
-    echo --temperature 1 --augment "$augment" --views "$((last - first + 1))" --seed "$round"
+    echo --temperature 1 --augment "$augment" --views "$((last - first + 1))" \
+        --seed "$((1000 * round + seed))"
 }
 others() {
     local name=$1 number=$2 other caches=()
@@ -108,15 +110,26 @@ all_but_one() {
     merge "others-$name-$seed-r$round" leave-one-out "${caches[@]}"
 }
 
+# rounds EVERY BURN-IN: the last epoch of each round.
+rounds() {
+    local first=1 last
+    while [ "$first" -le "$epochs" ]; do
+        last=$((first + $1 - 1))
+        [ "$first" -gt "$2" ] || [ "$last" -le "$2" ] || last=$2
+        [ "$last" -le "$epochs" ] || last=$epochs
+        echo "$last"
+        first=$((last + 1))
+    done
+}
+
 # peers NAME RECIPE EVERY BURN-IN OPTION...: `networks` networks in rounds. The options
 # are of epochs that learn from the labels alone.
 peers() {
     local name=$1 how=$2 every=$3 burn=$4 number
     shift 4
-    round=0
-    for ((first = 1; first <= epochs; first += every)); do
-        last=$((first + every - 1 < epochs ? first + every - 1 : epochs))
-        round=$((round + 1))
+    round=0 last=0
+    for end in $(rounds "$every" "$burn"); do
+        first=$((last + 1)) last=$end round=$((round + 1))
         if [ "$first" -gt "$burn" ] && [ "$round" -gt 1 ] && [ "$data_split" = shared ]; then
             all_but_one "$name"
         fi
@@ -141,10 +154,9 @@ peers() {
 # smoothing of lambda.
 prokt() {
     local name=$1 every=$2
-    round=0
-    for ((first = 1; first <= epochs; first += every)); do
-        last=$((first + every - 1 < epochs ? first + every - 1 : epochs))
-        round=$((round + 1))
+    round=0 last=0
+    for end in $(rounds "$every" 0); do
+        first=$((last + 1)) last=$end round=$((round + 1))
         if [ "$round" = 1 ]; then
             next_round "$name-teacher-$seed" labels "$teacher" 1 --augment "$augment" \
                 --label-smoothing 0.4
@@ -163,15 +175,23 @@ prokt() {
     done
 }
 
-rounds_of() { # EVERY: how many
-    echo $(((epochs + $1 - 1) / $1))
+# lengths: of rounds, those that the methods have.
+lengths() {
+    local method
+    for method in $methods; do echo "${method#*:}"; done | sort -nu
+}
+# last_round EVERY BURN-IN
+last_round() {
+    rounds "$1" "$2" | wc -l
 }
 group=
 [ "$networks" = 2 ] || group=-of-$networks
 [ "$data_split" = shared ] || group+=-apart
 for seed in $seeds; do
-    peers "alone$group" labels 1 "$epochs"
-    peers "smooth$group" labels 1 "$epochs" --label-smoothing 0.1
+    for every in $(lengths); do
+        peers "alone-$every$group" labels "$every" "$epochs"
+        peers "smooth-$every$group" labels "$every" "$epochs" --label-smoothing 0.1
+    done
     for method in $methods; do
         every=${method#*:} name=${method/:/-}$group
         case $method in
@@ -180,10 +200,12 @@ for seed in $seeds; do
         prokt-rounds:*) prokt "$name" "$every" ;;
         esac
     done
-    for name in alone smooth; do
-        # shellcheck disable=SC2046 # names
-        together "$name$group-all-$seed" \
-            $(seq -f "$name$group-%g-$seed-r$epochs" "$networks")
+    for every in $(lengths); do
+        for name in "alone-$every$group" "smooth-$every$group"; do
+            # shellcheck disable=SC2046 # names
+            together "$name-all-$seed" \
+                $(seq -f "$name-%g-$seed-r$(last_round "$every" "$epochs")" "$networks")
+        done
     done
 done
 
@@ -209,11 +231,12 @@ finals() {
     done
 }
 
-# of_peers LABEL NAME EVERY [STALE]: the row of networks; retrains are first networks.
+# of_peers LABEL NAME EVERY BURN-IN [STALE]: the row of networks; retrains are first
+# networks.
 of_peers() {
     local label=$1 name=$2 every=$3 rounds steps stale=-
-    rounds=$(rounds_of "$every")
-    if [ $# -gt 3 ]; then
+    rounds=$(last_round "$every" "$4")
+    if [ $# -gt 4 ]; then
         steps=$((every * (size / parts / 128)))
         stale=$(awk -v s="$steps" 'BEGIN { print s / 2 "/" s }')
     fi
@@ -222,26 +245,38 @@ of_peers() {
         $(finals "$name" "$rounds" "${numbers[@]}")
 }
 
+# compared_with EVERY: what the next rows' gains are over.
+compared_with() {
+    mapfile -t base < <(finals "alone-$1$group" "$(last_round "$1" "$epochs")" "${numbers[@]}")
+}
+
 mapfile -t numbers < <(seq "$networks")
 table "codistill: $networks $student, $epochs epochs, data $data_split, burn-in $burn_in" \
     'churn |p-q|  stale steps'
 # shellcheck disable=SC2046 # names
 {
-    mapfile -t base < <(finals "alone$group" "$epochs" "${numbers[@]}")
-    of_peers independent "alone$group" 1
-    row 'their ensembles' "$(churn $(each "alone$group-all"))  -" $(each "alone$group-all")
-    of_peers 'label smoothing 0.1' "smooth$group" 1
-    row 'their ensembles' "$(churn $(each "smooth$group-all"))  -" $(each "smooth$group-all")
+    for every in $(lengths); do
+        alone=alone-$every$group smooth=smooth-$every$group
+        compared_with "$every"
+        of_peers "independent, rounds of $every" "$alone" "$every" "$epochs"
+        row 'their ensembles' "$(churn $(each "$alone-all"))  -" $(each "$alone-all")
+        of_peers 'label smoothing 0.1' "$smooth" "$every" "$epochs"
+        row 'their ensembles' "$(churn $(each "$smooth-all"))  -" $(each "$smooth-all")
+    done
     for method in $methods; do
         every=${method#*:} name=${method/:/-}$group
+        compared_with "$every"
         case $method in
-        codistill:*) of_peers "codistill, rounds of $every" "$name-$burn_in" "$every" stale ;;
-        dml-stale:*) of_peers "dml-stale, rounds of $every" "$name" "$every" stale ;;
+        codistill:*)
+            of_peers "codistill, rounds of $every" "$name-$burn_in" "$every" "$burn_in" stale
+            ;;
+        dml-stale:*) of_peers "dml-stale, rounds of $every" "$name" "$every" 0 stale ;;
         prokt-rounds:*)
             numbers=(1)
-            of_peers "prokt-rounds of $every, student" "$name" "$every" stale
+            compared_with "$every"
+            of_peers "prokt-rounds of $every, student" "$name" "$every" 0 stale
             row "prokt-rounds of $every, teacher" - \
-                $(finals "$name" "$(rounds_of "$every")" teacher)
+                $(finals "$name" "$(last_round "$every" 0)" teacher)
             mapfile -t numbers < <(seq "$networks")
             ;;
         esac

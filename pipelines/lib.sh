@@ -236,7 +236,8 @@ enter() {
 # stage NAME COMMAND...: what makes NAME, unless that is done. stages/NAME keeps the
 # seconds that it took, and the command, from which the table knows what NAME was made
 # from. Of a training the seconds are those of its epochs, measuring left out, however
-# often it was interrupted.
+# often it was interrupted; what was left of another stage is begun anew, so that its
+# seconds are those of all of it.
 stage() {
     local name=$1 file=stages/$1 started command
     shift
@@ -247,6 +248,7 @@ stage() {
         return 0
     fi
     say "$name"
+    case $1 in kd-train | kd-peers) ;; *) rm -rf -- "$name" ;; esac
     started=$EPOCHREALTIME
     "$@" >/dev/null
     {
@@ -353,21 +355,30 @@ accuracy() {
 
 # costs NAME...: the seconds of teachers, dumps, merges and the student that one of these
 # needs, in the mean, by what their commands name: teachers are all networks but the last
-# one, and its earlier rounds (--start).
+# one, and its earlier rounds (--start). Of a teacher that is wanted as it was after an
+# epoch on its way, the epochs until then are.
 costs() {
     awk -v names="$*" '
         FNR == 1 { name = FILENAME; sub(".*/", "", name); seconds[name] = $1; next }
         { command[name] = $0 }
-        function walk(name, student,    word, n, i, kind) {
-            if (seen[name]++) return
+        function share(name, file,    all) { # of a network, by a file of its run
+            if (file !~ /^epoch-[0-9]+\.h5$/) return 1
+            all = command[name]
+            if (!sub(".* --epochs ", "", all)) return 1
+            return substr(file, 7, 3) / (all + 0)
+        }
+        function walk(name, student, wanted,    word, n, i, kind) {
             kind = command[name]
             sub(" .*", "", kind)
             if (kind == "kd-train" && student) kind = "student"
-            sum[kind] += seconds[name]
+            if (wanted <= had[name]) return
+            sum[kind] += (wanted - had[name]) * seconds[name]
+            had[name] = wanted
             n = split(command[name], word, /[^-A-Za-z0-9_.]+/)
             for (i = 2; i <= n; i++)
                 if (word[i] in seconds)
-                    walk(word[i], student && word[i - 1] == "--start")
+                    walk(word[i], student && word[i - 1] == "--start",
+                         share(word[i], word[i + 1]))
         }
         function column(kind) {
             printf " %8s", sum[kind] ? sprintf("%.1f", sum[kind] / n) : "-"
@@ -375,8 +386,8 @@ costs() {
         END {
             n = split(names, name_of, " ")
             for (k = 1; k <= n; k++) {
-                delete seen
-                walk(name_of[k], 1)
+                delete had
+                walk(name_of[k], 1, 1)
             }
             column("kd-train"); column("kd-dump"); column("kd-merge"); column("student")
         }' stages/*
@@ -405,6 +416,21 @@ row() {
     fi
     printf '%-34s %-16s %-16s%s  %s\n' "$label" "$(accuracy "$@" | percent)" "$gain" \
         "$(costs "$@")" "$note" | sed 's/ *$//'
+}
+
+# At --scale full, the schedule of Annealing-KD's code: the rate falls to a tenth after a
+# half and after three quarters of the epochs, of networks that learn in one phase
+# (publish_halves EPOCHS) and of a stage (stage_halves EPOCHS, its keys).
+halves() {
+    printf '[%d, %d]' $(($1 / 2)) $(($1 * 3 / 4))
+}
+publish_halves() {
+    [ "$scale" = small ] || [ "$1" -lt 4 ] ||
+        published=(--schedule multistep --milestones "$(halves "$1")" --warmup 0
+            --no-nesterov --weight-decay 1e-4)
+}
+stage_halves() {
+    [ "$scale" = small ] || [ "$1" -lt 4 ] || printf ', milestones: %s' "$(halves "$1")"
 }
 
 # each PREFIX: PREFIX-SEED of every seed.

@@ -20,7 +20,7 @@ publish_peers
 independent "$branches"
 branch=(--network "$student" --peers "$branches")
 peers one one "${branch[@]}" --ramp-epochs "$ramp_epochs"
-peers cl-ilr cl-ilr "${branch[@]}"
+peers cl-ilr cl-ilr "${branch[@]}" --ramp-epochs "$ramp_epochs"
 
 peer_table "one: $branches branches, $student, $epochs epochs"
 peer_row 'independent, whole networks' "independent-$branches"

@@ -32,10 +32,6 @@ done
 length=$((2 * epochs / (3 * footsteps)))
 [ "$length" -ge 1 ] || length=1
 rest=$((epochs - length * footsteps))
-if [ "$scale" = full ]; then # of Annealing-KD
-    published=(--schedule multistep --milestones '[100, 150]' --warmup 0 --no-nesterov
-        --weight-decay 1e-4)
-fi
 
 # cache_of EPOCH: of the teacher after that epoch.
 cache_of() {
@@ -43,17 +39,17 @@ cache_of() {
 }
 
 # walk FACTOR EPOCH...: stages through these footsteps at a constant rate, logits times
-# k/n (rising) or 1, then the labels.
+# k/n (rising) or 1, then the labels, at a falling one.
 walk() {
     local factor=$1 k=0 epoch list='' scale=1
     shift
     for epoch; do
         k=$((k + 1))
         [ "$factor" = 1 ] || scale=$(awk -v k="$k" -v n=$# 'BEGIN { printf "%.4g", k / n }')
-        list+="{labels: $(cache_of "$epoch"), epochs: $length, scale: $scale, lr: $logits_lr, "
+        list+="{labels: $(cache_of "$epoch"), epochs: $length, scale: $scale, lr: $logits_lr, clip: 5, "
         list+="schedule: constant, warmup: $((k == 1)), optimizer: keep}, "
     done
-    echo "[$list{labels: none, hard: 1, epochs: $rest}]"
+    echo "[$list{labels: none, hard: 1, epochs: $rest$(stage_halves "$rest")}]"
 }
 
 # anchors EPOCH...: stages of ordinary distillation, the rate falling over all of them.
@@ -77,7 +73,9 @@ mapfile -t forward < <(steps)
 mapfile -t backward < <(steps | sort -nr)
 for seed in $seeds; do
     i=$(teacher_of "$seed")
+    publish_halves "$teacher_epochs" # as Annealing-KD has it
     teach "$i"
+    publish_halves "$epochs"
     for epoch in "${forward[@]}"; do
         model=$(footstep "$i" "$epoch")
         [ "$epoch" != "$teacher_epochs" ] || model=teacher-$i/model.h5

@@ -146,6 +146,7 @@ struct kd_stage {
     struct kd_ramp ramp;
     struct kd_schedule schedule;
     struct kd_loss loss;
+    double clip; /* as the recipe's */
     int monitor; /* enum kd_monitor_use */
     uint64_t monitor_patience;
 };

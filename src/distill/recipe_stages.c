@@ -11,7 +11,7 @@
 static const char *const stage_keys[] = {
     "labels", "labels-view", "labels-order", "tail", "missing",
     "virtual-correct", "virtual-temperature", "virtual-soften",
-    "epochs", "start", "optimizer", "lr", "schedule", "warmup", "milestones", "gamma", "every",
+    "epochs", "start", "optimizer", "clip", "lr", "schedule", "warmup", "milestones", "gamma", "every",
     "hard", "soft", "temperature", "distance", "direction", "reduction", "t-squared",
     "label-smoothing", "scale", "anneal", "ramp", "ramp-epochs",
     "monitor", "monitor-patience"};
@@ -317,6 +317,7 @@ static enum kd_status add_stage(struct kd_recipe *r, struct making *m)
         .ramp = m->own.ramp,
         .schedule = m->own.schedule,
         .loss = m->own.loss,
+        .clip = m->own.clip,
         .monitor = m->own.monitor,
         .monitor_patience = m->own.monitor_patience,
     };

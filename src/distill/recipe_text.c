@@ -123,6 +123,8 @@ static void write_stages(FILE *to, const struct kd_recipe *r, const char *const 
         fprintf(to, "%sepochs: %llu optimizer %s%s\n", stage,
                 (unsigned long long)s->epochs, s->reset ? "reset" : "keep",
                 s->from_best ? " start best" : "");
+        if (s->clip != r->clip)
+            fprintf(to, "%sclip: %.17g\n", stage, s->clip);
         write_labels(to, stage, s, labels[i]);
         write_schedule(to, stage, &s->schedule);
         write_loss(to, stage, s);

@@ -28,10 +28,10 @@ static enum kd_status check_finite(const struct kd_run *run, uint64_t step,
 
 static enum kd_status clip(const struct kd_run *run, uint64_t step)
 {
-    if (run->recipe->clip == 0)
+    if (run->stage->clip == 0)
         return KD_OK;
     return check_finite(run, step, "the gradient's norm",
-                        kd_graph_clip(run->net->graph, run->recipe->clip));
+                        kd_graph_clip(run->net->graph, run->stage->clip));
 }
 
 enum kd_status kd_run_step(struct kd_run *run, const struct kd_feed *feed,

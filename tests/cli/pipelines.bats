@@ -100,7 +100,9 @@ again() {
 @test "codistill: rounds, their staleness, and churn" {
     local rounds='codistill:1 dml-stale:2 prokt-rounds:1'
     expect 0 method codistill --methods "$rounds" --epochs 3 --burn-in 1
-    rows independent 'their ensembles' 'label smoothing 0.1' 'their ensembles' \
+    rows 'independent, rounds of 1' 'their ensembles' 'label smoothing 0.1' \
+        'their ensembles' 'independent, rounds of 2' 'their ensembles' \
+        'label smoothing 0.1' 'their ensembles' \
         'codistill, rounds of 1' 'dml-stale, rounds of 2' 'prokt-rounds of 1, student' \
         'prokt-rounds of 1, teacher'
     grep -Eq '^codistill, rounds of 1 .* [0-9.]+ +[0-9.]+  1/2$' "$stdout"
@@ -111,8 +113,8 @@ again() {
 @test "codistill on disjoint data: the others are run on each one's part" {
     local split=(--data-split disjoint --networks 3 --methods codistill:1 --burn-in 1)
     expect 0 method codistill "${split[@]}" --samples 450 --seeds 1
-    rows independent 'their ensembles' 'label smoothing 0.1' 'their ensembles' \
-        'codistill, rounds of 1'
+    rows 'independent, rounds of 1' 'their ensembles' 'label smoothing 0.1' \
+        'their ensembles' 'codistill, rounds of 1'
     grep -q 'train.h5:/x,/y@150:300 ' out/stages/cache-codistill-1-of-3-apart-1-*-for-2-*
 }
 
