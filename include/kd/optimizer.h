@@ -57,7 +57,8 @@ enum kd_status kd_optimizer_new_adam(struct kd_graph *graph, const struct kd_ada
                                      struct kd_optimizer **optimizer) KD_CHECKED;
 void kd_optimizer_free(struct kd_optimizer *optimizer); /* NULL is fine */
 
-/* One step with the gradients of the last backward pass. */
+/* One step with the gradients of the last backward pass. Parameters that it did not
+ * reach stay as they are, without decay, as those without a gradient do in PyTorch. */
 void kd_optimizer_step(struct kd_optimizer *optimizer, double lr);
 
 /* -- for checkpoints ------------------------------------------------------- */

@@ -267,6 +267,7 @@ static void clear_untouched(struct kd_graph *graph)
         struct kd_parameter *p = graph->parameters[i];
         if (p->gradient != NULL && !p->private->gradient_written)
             memset(p->gradient, 0, p->size * sizeof *p->gradient);
+        p->private->missed = !p->private->gradient_written;
         p->private->gradient_written = false;
     }
     for (size_t i = 0; i < graph->num_tensors; i++)

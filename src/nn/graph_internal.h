@@ -53,7 +53,8 @@ struct kd_tensor_private {
 struct kd_parameter_private {
     struct kd_graph *graph;
     const struct kd_layer *layer; /* whose it is: the last one when it was made */
-    bool gradient_written;
+    bool gradient_written;        /* in this backward pass */
+    bool missed;                  /* by the last one: optimisers leave it as it is */
     /* How plain and layer's layout correspond; one of the two: */
     dnnl_memory_desc_t desc; /* convolution weights, if desc.ndims > 0 */
     size_t in_channels, in_plane,

@@ -3,6 +3,7 @@
 #include "kd/optimizer.h"
 
 #include "kd/memory.h"
+#include "nn/graph_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -135,7 +136,7 @@ void kd_optimizer_step(struct kd_optimizer *o, double lr)
     for (size_t i = 0; i < kd_graph_num_parameters(o->graph); i++) {
         struct kd_parameter *p = kd_graph_parameter(o->graph, i);
         const double decay = decay_of(o, p);
-        if (p->gradient == NULL)
+        if (p->gradient == NULL || p->private->missed)
             continue;
         if (o->is_adam)
             adam_step(p, o->moments[0][i], o->moments[1][i], &o->adam, decay, o->steps,

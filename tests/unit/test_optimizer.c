@@ -231,6 +231,42 @@ static void a_state_that_is_copied_goes_on_the_same(void **state)
     }
 }
 
+/* Of two heads only one learns: the other stays, for all its decay. */
+static void what_a_backward_pass_did_not_reach_stays(void **state)
+{
+    const struct kd_sgd sgd = {.momentum = 0.9, .weight_decay = 0.1};
+    const float ones[2] = {1, 1};
+    struct kd_optimizer *optimizer = NULL;
+    struct kd_graph *g = NULL;
+    float before[2][4], after[4];
+
+    (void)state;
+    assert_int_equal(kd_graph_new(1, true, &g), KD_OK);
+    struct kd_tensor *x = kd_graph_input(g, 2, 1, 1);
+    struct kd_tensor *one = kd_graph_dense(g, x, "one", 2);
+    kd_graph_output(g, one);
+    kd_graph_output(g, kd_graph_dense(g, x, "two", 2));
+    assert_int_equal(kd_graph_plan(g), KD_OK);
+    assert_int_equal(kd_graph_initialise(g, 1), KD_OK);
+    assert_int_equal(kd_optimizer_new(g, &sgd, &optimizer), KD_OK);
+    kd_tensor_set(x, ones, 1);
+    assert_int_equal(kd_graph_forward(g), KD_OK);
+    kd_tensor_set_gradient(one, ones);
+    assert_int_equal(kd_graph_backward(g), KD_OK);
+    for (size_t i = 0; i < 2; i++) { /* the weights of both */
+        const struct kd_parameter *p = kd_graph_parameter(g, 2 * i);
+        kd_parameter_get(p, p->value, before[i]);
+    }
+    kd_optimizer_step(optimizer, 0.1);
+    kd_parameter_get(kd_graph_parameter(g, 0), kd_graph_parameter(g, 0)->value, after);
+    for (size_t j = 0; j < 4; j++)
+        assert_true(after[j] != before[0][j]);
+    kd_parameter_get(kd_graph_parameter(g, 2), kd_graph_parameter(g, 2)->value, after);
+    assert_memory_equal(after, before[1], sizeof after);
+    kd_optimizer_free(optimizer);
+    kd_graph_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +278,7 @@ int main(void)
         cmocka_unit_test(buffers_have_no_state),
         cmocka_unit_test(the_next_forward_pass_uses_the_new_values),
         cmocka_unit_test(a_state_that_is_copied_goes_on_the_same),
+        cmocka_unit_test(what_a_backward_pass_did_not_reach_stays),
     };
 
     kd_threads_set(1);

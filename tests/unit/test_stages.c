@@ -152,6 +152,25 @@ static void each_stage_has_its_own_schedule(void **state)
     }
 }
 
+#define NO_NORM "--network={family: mlp, hidden: [16], batch-norm: false}"
+
+/* By a bound so low that nothing moves. */
+static void a_stage_may_bound_its_gradient(void **state)
+{
+    const char *data = data_name(true);
+    struct outcome run;
+
+    (void)state;
+    run = TRAIN("bound", NULL, MLP, NO_NORM, "--data", data, "--weight-decay=0",
+                stages("[{epochs: 1}, {epochs: 2, clip: 1e-30}]"));
+    assert_done(&run);
+    assert_true(near(metric("bound", 2, "loss"), metric("bound", 3, "loss")));
+    assert_false(near(metric("bound", 1, "loss"), metric("bound", 2, "loss")));
+    run = TRAIN("bound", NULL, MLP, NO_NORM, "--data", data, "--weight-decay=0",
+                stages("[{epochs: 1}, {epochs: 2, clip: 2e-30}]"));
+    assert_outcome(&run, KD_EUSAGE, "stage 2 clip: 1");
+}
+
 static void each_stage_trains_on_its_own_soft_labels(void **state)
 {
     const char *data = data_name(true);
@@ -528,6 +547,7 @@ int main(void)
         cmocka_unit_test(a_run_in_stages_that_carry_over_is_the_whole_run),
         cmocka_unit_test(an_optimizer_loses_its_memory_once_a_stage),
         cmocka_unit_test(each_stage_has_its_own_schedule),
+        cmocka_unit_test(a_stage_may_bound_its_gradient),
         cmocka_unit_test(each_stage_trains_on_its_own_soft_labels),
         cmocka_unit_test(a_run_stopped_in_any_stage_goes_on_to_the_same_bytes),
         cmocka_unit_test(stages_on_two_threads_give_the_same_bytes),
