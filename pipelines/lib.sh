@@ -75,19 +75,19 @@ trim() {
 #     epochs | 10
 flags() {
     local name value flag
-    output=
-    local -A known=([output]=1)
-    while IFS='|' read -r name value; do
-        name=$(trim "$name")
-        known[$name]=1
-        declare -g "${name//-/_}=$(trim "$value")"
+    local -A known=()
+    output=''
+    while IFS='|' read -r name value; do # the last of a name counts
+        name=$(trim "$name") value=$(trim "$value")
+        known[$name]=$value
+        declare -g "${name//-/_}=$value"
     done
     while [ $# -gt 0 ]; do
         flag=${1#--}
         case $1 in
-        -h | --help) usage ;;
+        -h | --help) usage ;; # sees `known`
         -o) flag=output ;;
-        --*) [ -n "${known[$flag]:-}" ] || die "unknown option $1: try --help" ;;
+        --*) [ -n "${known[$flag]+there}" ] || die "unknown option $1: try --help" ;;
         *) die "unknown argument $1: try --help" ;;
         esac
         [ $# -ge 2 ] || die "$1 needs a value"
@@ -96,10 +96,22 @@ flags() {
     done
 }
 
-# The comment on top of the script, and the flags that all methods have.
+# The comment on top of the script, the flags that all methods have, and what flags are
+# where they are not given.
 usage() {
     sed -n '2,/^[^#]/{/^# shellcheck/d;s/^# \{0,1\}//p}' "$0"
-    ! "${is_method:-false}" || method_usage
+    if "${is_method:-false}"; then
+        method_usage
+        table_usage
+    fi
+    local name value
+    for name in "${!known[@]}"; do
+        value=${known[$name]}
+        [[ $value != *' '* ]] || value="'$value'"
+        [ -z "$value" ] || echo "--$name $value"
+    done | sort | awk 'NR == 1 { line = "\nUnless they are given:" }
+        { if (length(line " " $0) > 80) { print line; line = " " }; line = line " " $0 }
+        END { if (NR) print line }'
     exit 0
 }
 
@@ -192,10 +204,15 @@ Flags of all methods:
   --footsteps N         networks that a teacher leaves on its way, evenly spaced
   --threads N
 A method passes over the flags that it has no use for, so that one setting serves all.
+Each stage that is done is skipped when it is run again. Methods in one directory share
+teachers, caches and controls.
+TEXT
+}
+
+table_usage() {
+    cat <<'TEXT'
 The table has the test accuracy of the last epoch, and the seconds that one student took:
-of its teachers' training, of dumping and merging their soft labels, its own. Each stage
-that is done is skipped when it is run again. Methods in one directory share teachers,
-caches and controls.
+of its teachers' training, of dumping and merging their soft labels, its own.
 TEXT
 }
 

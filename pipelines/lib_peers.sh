@@ -2,6 +2,16 @@
 # What the pipelines of networks that teach each other share, besides lib.sh. Sourced.
 # shellcheck disable=SC2154 # settings sets them
 
+table_usage() {
+    cat <<'TEXT'
+The table has the test accuracy of the last epoch: `deployed` is that of the network which
+users are given, the leader or the student where there is one, else the mean of all;
+`mean of all` that of the mean of their probabilities; `own ensemble` that of the gate or
+the fused classifier where the method has one. Seconds are those of all networks together.
+In --ramp-epochs what they learn from each other gains its weight, where there is a ramp.
+TEXT
+}
+
 # The flags that they have in common, with values of their own: lines for `settings`.
 # The published ramp is 80 of 300 epochs.
 peer_settings() {

@@ -50,7 +50,7 @@ awk -v students="$students" -v loop="$(seconds "${looped[@]}")" \
     BEGIN {
         once = teachers * dump + merge
         printf "%-34s %14s %14s %6s\n", "seconds", "in every step", "cached", "ratio"
-        printf "%-34s %14s %14.1f\n", "teachers and merge, once", "-", once
+        printf "%-34s %14s %14.1f\n", "dumps and merge, once", "-", once
         printf "%-34s %14.1f %14.1f\n", "a student", loop, training
         n = split(students, number, " ")
         for (i = 1; i <= n; i++) {

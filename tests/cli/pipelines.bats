@@ -160,6 +160,21 @@ again() {
     stdout_has --teacher-epochs
 }
 
+@test "every pipeline says what it is for, and what its flags are" {
+    local script
+    for script in "$root"/pipelines/*.sh; do
+        [[ $script != */lib*.sh ]] || continue
+        expect 0 "$script" --help
+        grep -q "pipelines/$(basename "$script")" "$stdout" || complain "not how it is run"
+        [ "$(grep -c shellcheck "$stdout")" = 0 ] || complain "what is not for users"
+        expect 64 "$script" --nonsense 1
+        stderr_is "$(basename "$script"): unknown option --nonsense: try --help"
+    done
+    expect 0 "$root/pipelines/one.sh" --help
+    stdout_has "--branches 3"
+    stdout_has "--student resnet8"
+}
+
 # -- pipelines that compare -------------------------------------------------------------
 
 @test "cifar100: teachers, their merged cache, students with it and without" {
