@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # AFD (Chung et al. 2020): networks learn from each other's logits and, through critics,
-# from the distribution of each other's feature maps; without the weight decay of that second
-# optimizer; without the critics; alone.
+# from the distribution of each other's feature maps; without the critics; alone.
 #
 #     pipelines/afd.sh [--cifar100 DIRECTORY] [--scale full] [-o DIRECTORY] ...
 #
@@ -20,11 +19,9 @@ publish_peers
 independent 2
 pair=(--network "$student" --peers 2)
 peers afd afd "${pair[@]}"
-peers afd-no-decay afd --feature-decay 0 "${pair[@]}"
 peers afd-logits afd --no-adversarial "${pair[@]}"
 
 peer_table "afd: 2 networks, $student, $epochs epochs"
 peer_row independent independent-2
 peer_row afd afd
-peer_row 'no decay in feature losses' afd-no-decay
 peer_row 'without the adversarial term' afd-logits

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Codistillation (Anil et al. 2018) in one process: networks learn from what the others
-# were at the last exchange; exchanges at every step, every few and every epoch (of
-# batches of 128); alone.
+# were at the last exchange; exchanges at every step, every few and every epoch;
+# alone.
 # pipelines/codistill.sh has it in rounds, through caches.
 #
 #     pipelines/codistill-peers.sh [--cifar100 DIRECTORY] [--scale full] [-o DIRECTORY] ...
@@ -19,7 +19,7 @@ publish_peers
 
 size=$samples
 [ -z "$cifar100" ] || size=$(records "$cifar100/train.bin")
-exchanges=${exchanges//epoch/$((size / 128))}
+exchanges=${exchanges//epoch/$((size / batch))}
 
 independent 2
 for every in $exchanges; do

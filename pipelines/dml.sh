@@ -13,7 +13,7 @@ set -euo pipefail
 # shellcheck source=lib_peers.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
-settings "$@" < <(peer_settings && echo 'other | resnet14 | wrn-28-10')
+settings "$@" < <(peer_settings && printf '%s\n' 'other | resnet14 | wrn-28-10' 'batch | 64 | 64')
 publish_peers
 
 independent 2

@@ -45,9 +45,8 @@ extract() {
         "$program" --help
     done | grep -oE -- '--(\[no-\])?[a-z][a-z-]*' |
         sed 's/--\[no-\]\(.*\)/--\1\n--no-\1/' >options
-    grep -ohE -- '--[a-z][a-z-]*\)' "$root"/pipelines/*.sh | tr -d ')' >>options
-    # A pipeline's table of flags: name | value | value.
-    sed -n 's/^\([a-z][a-z0-9-]*\) *|.*|.*$/--\1/p' "$root"/pipelines/*.sh >>options
+    # A pipeline's table of flags: name | value, or name | value | value.
+    sed -n 's/^\([a-z][a-z0-9-]*\) *|.*$/--\1/p' "$root"/pipelines/*.sh >>options
     sort -u -o options options
     # Options stand in commands of ours, behind their continuation, or between backticks.
     grep -E 'kd-|^ +--|`--' "$readme" | grep -oE -- '(^|[ `(])--[a-z][a-z-]*' |
