@@ -21,6 +21,7 @@ check() {
 settings "$@" <<'TABLE'
 students | 1 5 | 1 5
 TABLE
+batch=128 # of `learn`, too
 
 caches=() models=()
 for i in $(seq "$teachers"); do

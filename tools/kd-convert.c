@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-convert: weights of a PyTorch network, into a network of this suite. */
 #include "kd/dataset.h"
+#include "kd/file.h"
 #include "kd/memory.h"
 #include "kd/model.h"
 #include "kd/options.h"
@@ -102,13 +103,19 @@ static enum kd_status save(const char *path, const struct kd_model *model,
                            const struct kd_graph *graph)
 {
     char *history = kd_format("kd-convert %s\nweights of %s", kd_version(), args.from);
+    struct kd_pending pending = {NULL, NULL};
     enum kd_status status = KD_EMEMORY;
 
-    if (history != NULL)
-        status = kd_model_save(path, model, graph, history);
-    free(history);
-    if (status == KD_OK && printf("%s\n", path) < 0)
+    KD_TRY(history != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(kd_pending_open(&pending, path));
+    KD_TRY(kd_model_save(pending.temporary, model, graph, history));
+    KD_TRY(kd_pending_check(&pending));
+    KD_TRY(kd_pending_commit(&pending));
+    if (printf("%s\n", path) < 0)
         status = kd_fail_errno(KD_EIO, "stdout: cannot write");
+out:
+    kd_pending_abandon(&pending);
+    free(history);
     return status;
 }
 
@@ -184,6 +191,8 @@ static const char notes[] =
     "      for name, value in network.state_dict().items():\n"
     "          file[name] = value.numpy()\n"
     "\n"
+    "A file that is there already is left alone, unless it is the very same.\n"
+    "\n" KD_DATASET_NOTES "\n"
     "Examples:\n"
     "  kd-convert --from resnet20.safetensors --network resnet20 \\\n"
     "             --data cifar100:train.bin --mean '[0.507, 0.487, 0.441]' \\\n"

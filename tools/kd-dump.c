@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-dump: a teacher's soft labels of a dataset, into a cache. */
+#include "kd/dataset.h"
 #include "kd/dump.h"
 #include "kd/options.h"
 
@@ -83,7 +84,7 @@ static const char notes[] =
     "and adapters for PyTorch, scikit-learn, NumPy and ONNX, are in\n"
     "pipelines/teachers. Images of any size are resized as the teacher wants, or as\n"
     "DATASET says: folder:DIR,resize256,crop224.\n"
-    "\n"
+    "\n" KD_DATASET_NOTES "\n"
     "Examples:\n"
     "  kd-dump --teacher model:a.h5 --data cifar100:train.bin@0:18000 -o soft-labels\n"
     "  kd-dump --teacher model:a.h5 --data folder:photos --augment crop4,flip \\\n"

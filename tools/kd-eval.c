@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-eval: how good networks and caches are, how sure, and how much of one mind. */
+#include "kd/dataset.h"
 #include "kd/evaluate.h"
 #include "kd/monitor.h"
 #include "kd/options.h"
@@ -196,8 +197,9 @@ static const struct kd_option options[] = {
     {0}};
 
 static const char notes[] =
-    "A PREDICTOR is model:FILE or FILE, a network saved by kd-train, or a cache: a\n"
-    "directory, a shard, a pipe of shard paths, or - for paths on stdin. Of caches\n"
+    "A PREDICTOR is a network saved by kd-train (FILE, model:FILE, or the directory\n"
+    "that has its model.h5), or a cache: a directory, a shard, a pipe of shard\n"
+    "paths, or - for paths on stdin. Of caches\n"
     "the clean view is evaluated, or if they lack it, the views that they have; rows\n"
     "that not all caches have are left out. Classes that a sparse cache has not kept\n"
     "share the rest of a row's mass evenly.\n"
@@ -222,7 +224,7 @@ static const char notes[] =
     "right about, that the student is wrong about and the teacher is not (behind),\n"
     "the other way round (outgrown), and that both are wrong about; the classes that\n"
     "are furthest behind, and the samples, those with the largest loss first.\n"
-    "\n"
+    "\n" KD_DATASET_NOTES "\n"
     "Examples:\n"
     "  kd-eval --data cifar100:test.bin a/model.h5 b/model.h5\n"
     "  kd-eval --temperature 1 --json soft-labels\n"

@@ -148,6 +148,7 @@ static const char notes[] =
     "  tinyvit      a directory for each view: rank0-keys.txt, rank0-values.bin\n"
     "\n"
     "kd-import reads each of them. What is unpacked is byte for byte what was packed.\n"
+    "Files that are there already are left alone, unless they are the very same.\n"
     "\n"
     "--for torch writes what SoftLabels of pipelines/pytorch_dataset.py reads beside\n"
     "caches themselves, without HDF5: tensors id, view, label [N]; scaled [N,C], the\n"

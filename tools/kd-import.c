@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-import: logits that another program made, into a cache. */
+#include "kd/dataset.h"
 #include "kd/dump.h"
 #include "kd/import.h"
 #include "kd/options.h"
@@ -147,7 +148,7 @@ static const char notes[] =
     "with --data DATASET@A:B. Probabilities must have the sum 1 within 0.001; one\n"
     "of 0 is taken as the least positive number of the file's type. Shards that an\n"
     "earlier run finished are kept.\n"
-    "\n"
+    "\n" KD_DATASET_NOTES "\n"
     "Examples:\n"
     "  kd-import --from z.npy --data cifar100:train.bin --values logits -T 4 -o a\n"
     "  kd-import --from logits_top100 --keys keys.txt --data folder:train \\\n"

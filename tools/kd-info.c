@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-info: what a cache, a shard or a network is. */
 #include "kd/cache_report.h"
-#include "kd/file.h"
 #include "kd/h5.h"
 #include "kd/model.h"
 #include "kd/monitor.h"
@@ -11,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static struct {
     bool statistics;
@@ -52,16 +50,16 @@ out:
     return status;
 }
 
-/* A directory of kd-train stands for the network in it. */
+/* What says that it is a network, or has one in it, is one. */
 static enum kd_status report(const char *what, struct kd_json *json)
 {
     enum kd_status status = KD_EBUG;
-    char *model = kd_path_join(what, "model.h5");
+    char *model = kd_model_path(what);
     report_call *call = report_cache;
     struct stat facts;
 
     KD_TRY(model != NULL ? KD_OK : KD_EMEMORY);
-    if (access(model, F_OK) == 0) {
+    if (strcmp(model, what) != 0) {
         status = kd_model_report(model, json, stdout);
         goto out;
     }
@@ -101,9 +99,8 @@ int main(int argc, char **argv)
         .notes =
             "A FILE is a shard, a directory of shards, a pipe of shard paths, - for "
             "paths on\n"
-            "stdin, a network, or the directory that kd-train left it in, or "
-            "a monitor.h5. With\n"
-            "--json, there is one object a line.\n",
+            "stdin, a network, or the directory that kd-train left it in, or a\n"
+            "monitor.h5. With --json, there is one object a line.\n",
         .min_operands = 1,
         .max_operands = SIZE_MAX,
         .options = options,

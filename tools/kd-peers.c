@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-peers: trains several networks together, each the others' teacher. */
+#include "kd/dataset.h"
 #include "kd/memory.h"
 #include "kd/options.h"
 #include "kd/peers.h"
@@ -8,12 +9,12 @@
 #include <stdlib.h>
 
 static const char notes[] =
-    "A recipe is a YAML file whose keys are these options; give it with --config.\n"
-    "The directory keeps a checkpoint of every epoch: after an interruption the same\n"
-    "command goes on. Each network is saved as NAME.h5, after its best epoch (with\n"
-    "--holdout or --select test) as NAME-best.h5; metrics.jsonl has a line an epoch,\n"
-    "with every network and their ensemble.\n"
-    "\n"
+    "A recipe is a YAML file, given with --config: epochs: 30, loss: {hard: 1}. The\n"
+    "directory keeps a checkpoint, renewed after each epoch: after an interruption\n"
+    "the same command goes on. Each network is saved as NAME.h5, after its best\n"
+    "epoch (with --holdout or --select test) as NAME-best.h5; metrics.jsonl has a\n"
+    "line an epoch, with every network and their ensemble.\n"
+    "\n" KD_DATASET_NOTES "\n"
     "The loss of each network is hard * CE(labels) + soft * T^2 * KL(what the others\n"
     "know || network). Temperature, weights and ramp are the method's own unless they\n"
     "are given; so is how many networks there are. With --independent the networks\n"
@@ -28,7 +29,7 @@ static const char notes[] =
     "           --config data.yaml -o three\n"
     "  kd-dump --teacher model:peers/peer1.h5 --data cifar100:train.bin -o cache\n";
 
-static bool dry_run;
+static bool dry_run, as_json;
 
 static enum kd_status run(struct kd_peers_recipe *recipe,
                           const struct kd_program *program)
@@ -38,7 +39,9 @@ static enum kd_status run(struct kd_peers_recipe *recipe,
     if (status != KD_OK)
         return status;
     if (dry_run)
-        return kd_peers_rehearse(recipe, stdout);
+        return kd_peers_rehearse(recipe, as_json, stdout);
+    if (as_json)
+        return kd_fail(KD_EUSAGE, "--json is for --dry-run: a run prints paths");
     if (program->output == NULL)
         return kd_fail(KD_EUSAGE, "say where the run shall live: -o DIRECTORY");
     return kd_peers_train(recipe, program->output, kd_print_path, NULL);
@@ -46,7 +49,7 @@ static enum kd_status run(struct kd_peers_recipe *recipe,
 
 /* The recipe's options and the program's own. */
 static void list_options(struct kd_peers_recipe *recipe,
-                         struct kd_option options[KD_PEERS_OPTIONS + 1])
+                         struct kd_option options[KD_PEERS_OPTIONS + 2])
 {
     size_t count = 0;
 
@@ -59,13 +62,19 @@ static void list_options(struct kd_peers_recipe *recipe,
         .value = &dry_run,
         .help = "show networks, memory and times, train nothing",
     };
-    options[count + 1] = (struct kd_option){0};
+    options[count + 1] = (struct kd_option){
+        .name = "json",
+        .type = KD_OPTION_FLAG,
+        .value = &as_json,
+        .help = "with --dry-run: answer in JSON",
+    };
+    options[count + 2] = (struct kd_option){0};
 }
 
 int main(int argc, char **argv)
 {
     static struct kd_peers_recipe recipe;
-    struct kd_option options[KD_PEERS_OPTIONS + 1];
+    struct kd_option options[KD_PEERS_OPTIONS + 2];
     struct kd_program program = {
         .name = "kd-peers",
         .summary = "Trains several networks together, each the others' teacher, and "

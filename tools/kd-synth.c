@@ -66,7 +66,8 @@ static const char notes[] =
     "Training and test samples that do not overlap:\n"
     "  kd-synth -n 4000 -o train.h5\n"
     "  kd-synth -n 1000 --first-id 4000 -o test.h5\n"
-    "They are datasets of the names hdf5:train.h5:/x,/y and hdf5:test.h5:/x,/y.\n";
+    "They are datasets of the names hdf5:train.h5:/x,/y and hdf5:test.h5:/x,/y.\n"
+    "A file that is there already is left alone, unless it is the very same.\n";
 
 int main(int argc, char **argv)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kd-train: trains a network from data, with or without soft labels. */
+#include "kd/dataset.h"
 #include "kd/options.h"
 #include "kd/recipe.h"
 #include "kd/train.h"
@@ -8,10 +9,10 @@
 #include <stdlib.h>
 
 static const char notes[] =
-    "A recipe is a YAML file whose keys are these options; give it with --config.\n"
-    "The directory keeps a checkpoint of every epoch: after an interruption the same\n"
-    "command goes on.\n"
-    "\n"
+    "A recipe is a YAML file, given with --config: epochs: 30, loss: {hard: 0.1}. The\n"
+    "directory keeps a checkpoint, renewed after each epoch: after an interruption\n"
+    "the same command goes on.\n"
+    "\n" KD_DATASET_NOTES "\n"
     "The loss is hard * CE(labels) + soft * T^2 * distance(soft labels), the distance\n"
     "KL(teacher || student) unless --distance, --direction or --reduction say else.\n"
     "The mass that a sparse cache has not kept (its tails) is spread over the classes\n"
@@ -57,7 +58,7 @@ static const char notes[] =
     "student\n"
     "  kd-train --config recipe.yaml --labels a,b,c --policy mean-prob -o student\n";
 
-static bool dry_run;
+static bool dry_run, as_json;
 
 static enum kd_status run(struct kd_recipe *recipe, const struct kd_program *program)
 {
@@ -65,8 +66,8 @@ static enum kd_status run(struct kd_recipe *recipe, const struct kd_program *pro
     enum kd_status status = kd_recipe_check(recipe, program);
 
     if (status == KD_OK && dry_run)
-        return kd_train_rehearse(recipe, program->json, stdout);
-    if (status == KD_OK && program->json)
+        return kd_train_rehearse(recipe, as_json, stdout);
+    if (status == KD_OK && as_json)
         status = kd_fail(KD_EUSAGE, "--json is for --dry-run: a run prints a path");
     if (status == KD_OK && program->output == NULL)
         status = kd_fail(KD_EUSAGE, "say where the run shall live: -o DIRECTORY");
@@ -80,7 +81,7 @@ static enum kd_status run(struct kd_recipe *recipe, const struct kd_program *pro
 
 /* The recipe's options and the program's own. */
 static void list_options(struct kd_recipe *recipe,
-                         struct kd_option options[KD_RECIPE_OPTIONS + 2])
+                         struct kd_option options[KD_RECIPE_OPTIONS + 3])
 {
     size_t count = 0;
 
@@ -94,18 +95,24 @@ static void list_options(struct kd_recipe *recipe,
         .help = "show the network and times, train nothing",
     };
     options[count + 1] = (struct kd_option){
+        .name = "json",
+        .type = KD_OPTION_FLAG,
+        .value = &as_json,
+        .help = "with --dry-run: answer in JSON",
+    };
+    options[count + 2] = (struct kd_option){
         .name = "tensorboard",
         .type = KD_OPTION_FLAG,
         .value = &recipe->tensorboard,
         .help = "leave the metrics for TensorBoard, too",
     };
-    options[count + 2] = (struct kd_option){0};
+    options[count + 3] = (struct kd_option){0};
 }
 
 int main(int argc, char **argv)
 {
     struct kd_recipe recipe;
-    struct kd_option options[KD_RECIPE_OPTIONS + 2];
+    struct kd_option options[KD_RECIPE_OPTIONS + 3];
     struct kd_program program = {
         .name = "kd-train",
         .summary = "Trains a network and prints the path of the file that it is saved "
@@ -113,8 +120,7 @@ int main(int argc, char **argv)
         .operands = "",
         .notes = notes,
         .options = options,
-        .common =
-            KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_JSON | KD_COMMON_OUTPUT,
+        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT,
     };
     enum kd_status status;
 

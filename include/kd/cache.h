@@ -74,6 +74,10 @@ void kd_cache_set_verify(struct kd_cache *cache, bool verify);
 void kd_cache_prefetch(const struct kd_cache *cache, uint64_t begin, uint64_t end);
 void kd_cache_forget(const struct kd_cache *cache, uint64_t begin, uint64_t end);
 
+/* What messages call the cache `where`, with this shard: "DIRECTORY (of /dev/fd/63)" of
+ * a pipe or stdin, whose names tell nothing; else `where`. On the heap. */
+char *kd_cache_title(const char *where, const char *shard) KD_CHECKED;
+
 /* "DIRECTORY/shard-000042.h5" on the heap. */
 char *kd_cache_shard_path(const char *directory, uint64_t index) KD_CHECKED;
 
@@ -97,7 +101,8 @@ struct kd_cache_list {
 };
 
 /* Reads and checks DIRECTORY/cache.json. KD_EDATA where there is none: the cache is
- * unfinished. The shards themselves are not looked at. */
+ * unfinished, or if there is no shard either, it is none. The shards themselves are not
+ * looked at. */
 enum kd_status kd_cache_list_read(struct kd_cache_list *list,
                                   const char *directory) KD_CHECKED;
 void kd_cache_list_clear(struct kd_cache_list *list);

@@ -81,6 +81,17 @@ struct kd_dataset_facts {
 
 enum kd_status kd_dataset_open(const char *name, struct kd_dataset **data) KD_CHECKED;
 
+/* The same in short, for the notes of a program's --help. */
+#define KD_DATASET_NOTES                                                               \
+    "A DATASET is one of\n"                                                            \
+    "  cifar10:FILE,...         or cifar100:FILE,...: CIFAR's binary files\n"          \
+    "  idx:IMAGES[,LABELS]      MNIST's format, gzip or not\n"                         \
+    "  npy:X.npy[,Y.npy]        arrays [N,F], [N,H,W] or [N,C,H,W]\n"                  \
+    "  hdf5:FILE:/x[,/y]        the same, datasets of an HDF5 file\n"                  \
+    "  folder:DIR[,WORD...]     PNG and JPEG, DIR/CLASS/NAME.png; words: resizeS or\n" \
+    "                           resizeHxW, then cropS or cropHxW; unlabeled\n"         \
+    "and @A:B behind any of them takes ids A to B-1.\n"
+
 /* The line --data of a table of options (kd/options.h); `text` says what the samples
  * are for. */
 #define KD_DATA_OPTION(variable, text)                                                 \

@@ -23,8 +23,9 @@
  * Values are the teacher's `logits` z, which have no temperature; or at temperature t
  * `logprobs` log softmax(z/t) or `probs` softmax(z/t), what kd/soft.h makes of a row.
  *
- * The same cache gives the same bytes. Files get their names when they are whole, and
- * memory stays bounded by some thousands of rows, whatever the cache's size.
+ * The same cache gives the same bytes. Files get their names when they are whole; one
+ * of other bytes that is there already is left alone, KD_EUSAGE (kd_pending_check).
+ * Memory stays bounded by some thousands of rows, whatever the cache's size.
  */
 #ifndef KD_EXPORT_H
 #define KD_EXPORT_H

@@ -37,6 +37,11 @@ enum kd_status kd_pending_open(struct kd_pending *pending, const char *path) KD_
 /* On failure the temporary file is removed. Either way `pending` is cleared. */
 enum kd_status kd_pending_commit(struct kd_pending *pending) KD_CHECKED;
 
+/* The rule for outputs that are one file: what is there already under the final name is
+ * left alone. KD_EUSAGE if it is another file than the temporary one, which must be
+ * whole; the same bytes are fine, for then the same command was run before. */
+enum kd_status kd_pending_check(const struct kd_pending *pending) KD_CHECKED;
+
 /* Removes the temporary file; for error paths, keeps the message. A pending
  * that was committed, or zeroed, is left alone. */
 void kd_pending_abandon(struct kd_pending *pending);

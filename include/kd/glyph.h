@@ -41,7 +41,8 @@ int32_t kd_glyph_draw(const struct kd_glyph_spec *spec, uint64_t id, uint8_t *pi
 /* Draws samples first to first + count - 1 into a new HDF5 file, to be opened as
  * "hdf5:PATH:/x,/y": /x uint8 [count][1][size][size], /y uint8 [count], and the
  * root attribute class_names. Memory does not grow with count, which is at least 1;
- * equal arguments give equal bytes. KD_EINTERRUPTED where a signal came. */
+ * equal arguments give equal bytes. KD_EUSAGE if another file is there
+ * (kd_pending_check); KD_EINTERRUPTED where a signal came. */
 enum kd_status kd_glyph_write(const struct kd_glyph_spec *spec, uint64_t first,
                               uint64_t count, const char *path) KD_CHECKED;
 

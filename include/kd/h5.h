@@ -27,12 +27,14 @@
 #ifndef KD_H5_H
 #define KD_H5_H
 
+#include "kd/json.h"
 #include "kd/status.h"
 #include "kd/type.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct kd_h5;
 
@@ -125,9 +127,9 @@ enum kd_status kd_h5_each(struct kd_h5 *file,
 /*
  * Attributes of the root. Numbers are 64-bit; strings fixed-length ASCII, which
  * h5py shows as numpy.bytes_; only `history` is a variable-length UTF-8 string
- * (str in h5py), for people, and never read here. Setting one that exists
- * replaces it (its size must not change in a finished file for bytes to stay).
- * KD_EDATA for a string that is not printable ASCII and newlines, and for more
+ * (str in h5py), for people, which nothing but kd_h5_tell_history reads. Setting one
+ * that exists replaces it (its size must not change in a finished file for bytes to
+ * stay). KD_EDATA for a string that is not printable ASCII and newlines, and for more
  * than 64,000 bytes: an attribute lies in an object header.
  */
 enum kd_status kd_h5_set_u64(struct kd_h5 *file, const char *name,
@@ -139,6 +141,13 @@ enum kd_status kd_h5_set_f64s(struct kd_h5 *file, const char *name,
 enum kd_status kd_h5_set_string(struct kd_h5 *file, const char *name,
                                 const char *value) KD_CHECKED;
 enum kd_status kd_h5_set_history(struct kd_h5 *file, const char *text) KD_CHECKED;
+
+/* Says the `history` of a file as kd-info prints it: lines of text to `to`, or if
+ * `json` is not NULL a member of the object that the caller has begun; nothing where
+ * there is none. A child process reads it (kd/child.h), for the library writes beyond
+ * its memory where such a string is damaged; then it is said to be unreadable. */
+enum kd_status kd_h5_tell_history(const char *path, struct kd_json *json,
+                                  FILE *to) KD_CHECKED;
 
 /* Reading: KD_EDATA if the attribute is missing or of another kind. Integers and
  * floats of any width are accepted, integers for a float too. A string of fixed

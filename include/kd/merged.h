@@ -47,7 +47,7 @@ void kd_merged_close(struct kd_merged *merged); /* NULL is fine */
 /* What the merged cache calls itself. */
 const struct kd_identity *kd_merged_identity(const struct kd_merged *merged);
 
-const char *kd_merged_name(const struct kd_merged *merged); /* as it was given */
+const char *kd_merged_name(const struct kd_merged *merged); /* for messages */
 size_t kd_merged_teachers(const struct kd_merged *merged);  /* how many caches */
 uint64_t kd_merged_bytes(const struct kd_merged *merged);   /* of all their shards */
 

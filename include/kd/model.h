@@ -44,6 +44,10 @@ struct kd_model {
     struct kd_digest digest; /* of the file; set by kd_model_open */
 };
 
+/* The file that a user means by `name`, on the heap: FILE, model:FILE or, where DIR has
+ * the model.h5 that kd-train and kd-peers leave, model:DIR or DIR. NULL: no memory. */
+char *kd_model_path(const char *name) KD_CHECKED;
+
 /* Writes `graph`'s parameters and the facts to `path`, whole or not at all. */
 enum kd_status kd_model_save(const char *path, const struct kd_model *model,
                              const struct kd_graph *graph,

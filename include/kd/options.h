@@ -9,10 +9,11 @@
  * `--no-name` for a flag), single letters, and operands, mixed as one likes; `--`
  * ends the options, `-` is an operand. Of an option given twice the last wins.
  * The value of an option is the first of: the command line, the environment
- * (`KD_` + name in capitals, dashes as underscores: KD_BATCH_SIZE), the YAML
+ * (`KD_` + name in capitals, dashes as underscores: KD_WEIGHT_DECAY), the YAML
  * file given by --config, the default. An empty variable, and a YAML key whose
- * value is nothing or null, count as not given. --print-config shows the result, as
- * YAML with the origin of each value behind it, and does nothing else.
+ * value is nothing or null, count as not given. In YAML a list of texts is one with
+ * commas: [a, b] is "a,b". --print-config shows the result, as YAML with the origin of
+ * each value behind it, and does nothing else.
  *
  *     struct args args = {.temperature = 4};
  *     const struct kd_option options[] = {
@@ -54,8 +55,9 @@ enum kd_option_type {
 };
 
 struct kd_option {
-    const char *name; /* "batch-size"; a table ends with a NULL name */
-    const char *key;  /* dotted path in YAML, "optimizer.lr"; NULL: the name */
+    const char *name; /* "weight-decay"; a table ends with a NULL name */
+    const char *key;  /* dotted path in YAML, "optimizer.lr", which --help shows in
+                         brackets; NULL: the name */
     char letter;      /* 0: none */
     enum kd_option_type type;
     void *value;     /* of the C type above */
@@ -120,6 +122,10 @@ enum kd_status kd_print_path(void *context, const char *path) KD_CHECKED;
 
 /* Whether an option was given anywhere, i.e. does not hold its default. */
 bool kd_program_given(const struct kd_program *program, const char *option);
+
+/* Whether the command line or the environment gave it: for this very run, whatever the
+ * --config file says. */
+bool kd_program_overrides(const struct kd_program *program, const char *option);
 
 /* The nearest of `words` (ended by NULL) to a mistyped one, for "did you mean";
  * NULL if none is near. Damerau-Levenshtein distance. */

@@ -120,8 +120,9 @@ enum kd_status kd_peers_train(const struct kd_peers_recipe *recipe,
                               void *context) KD_CHECKED;
 
 /* Writes what a run would be, without beginning one: members, parts and their memory,
- * and the time of an epoch, from a few steps that are thrown away. */
-enum kd_status kd_peers_rehearse(const struct kd_peers_recipe *recipe,
+ * and the time of an epoch, from a few steps that are thrown away; as JSON, it has
+ * bytes and seconds in the place of MiB and words. */
+enum kd_status kd_peers_rehearse(const struct kd_peers_recipe *recipe, bool json,
                                  FILE *to) KD_CHECKED;
 
 #endif

@@ -12,8 +12,9 @@
  *     schedule: {kind: cosine, warmup: 1}
  *     loss: {hard: 0.1, soft: 0.9, temperature: 4}
  *
- * Every key is an option of kd-train too (`--lr 0.1`); `kd-train --help` lists them
- * with their defaults.
+ * Every key is an option of kd-train too; `kd-train --help` lists them with their
+ * defaults, and has the keys that are not the options' names in brackets: `--lr 0.1`
+ * [optimizer.lr], `--schedule cosine` [schedule.kind], `--hard 0.1` [loss.hard].
  *
  * A run may go through stages, each with soft labels of its own, that go on with the
  * weights of the one before:
@@ -25,12 +26,12 @@
  *       - {labels: soft-labels, epochs: 200, hard: 0, anneal: 10}
  *       - {labels: none, epochs: 100, hard: 1, milestones: [50, 75]}
  *
- * The keys of a stage are names of options; what a stage does not say is as the recipe
- * says it, `epochs` too. A stage begins as a run does, but for the weights: its
- * schedule, ramp and annealing count their epochs from its first one, unless
- * `schedule.over: run` has them counted over the whole run, and its optimiser has no
- * memory, unless the stage says `optimizer: keep`. Views, order and the average of the
- * weights go on. Without `stages` a run is one stage.
+ * The keys of a stage are names of options, without groups; what a stage does not say
+ * is as the recipe says it, `epochs` too. A stage begins as a run does, but for the
+ * weights: its schedule, ramp and annealing count their epochs from its first one,
+ * unless `schedule.over: run` has them counted over the whole run, and its optimiser
+ * has no memory, unless the stage says `optimizer: keep`. Views, order and the average
+ * of the weights go on. Without `stages` a run is one stage.
  *
  * A stage that says `start: best` begins with the weights of the best epoch of the
  * stage before, not of its last one, as the second phase of Annealing-KD does (the
@@ -194,12 +195,12 @@ struct kd_recipe {
     struct kd_schedule schedule;
     int over;    /* enum kd_over */
     char *start; /* a saved network whose weights the run begins with, or NULL */
-    struct kd_yaml *milestones;
-    struct kd_yaml *keep_epochs; /* [10, 20], or "every 10"; NULL: none */
-    struct kd_loss loss;
-    int monitor;               /* enum kd_monitor_use (kd/monitor.h) */
-    uint64_t monitor_patience; /* epochs that gain nothing */
-    char *monitor_from;        /* monitor.h5 of an earlier run, or NULL */
+    struct kd_yaml *milestones;  /* [60, 120] or "60,120" */
+    struct kd_yaml *keep_epochs; /* the same, or "every 10"; NULL: none */
+    struct kd_loss loss;         /* a hard below 0 is none */
+    int monitor;                 /* enum kd_monitor_use (kd/monitor.h) */
+    uint64_t monitor_patience;   /* epochs that gain nothing */
+    char *monitor_from;          /* monitor.h5 of an earlier run, or NULL */
 
     /* set by kd_recipe_check */
     struct kd_arch arch;
@@ -222,9 +223,11 @@ void kd_recipe_options(struct kd_recipe *recipe,
 
 /* Checks what no single option can: KD_ERECIPE or KD_EUSAGE. An option of another
  * schedule, optimiser or shuffle is refused. Fills in `arch`, `adam`, `holdout` and the
- * stages; Adam's learning rate is 0.001 unless it was given. Without soft labels the
- * loss is the cross-entropy, at weight 1 unless `hard` was given. Without stages,
- * `schedule` and `loss` are those of the one. */
+ * stages; Adam's learning rate is 0.001 unless it was given, `hard` 0.1 beside soft
+ * labels and 1 without. Without soft labels the loss is the cross-entropy; a weight
+ * other than 1, or a `soft` that was given, is told in the log; a `monitor` is refused,
+ * as are epochs of this very run (kd_program_overrides) where the stages' own are
+ * others. Without stages, `schedule` and `loss` are those of the one. */
 enum kd_status kd_recipe_check(struct kd_recipe *recipe,
                                const struct kd_program *program) KD_CHECKED;
 

@@ -81,7 +81,8 @@ enum kd_status kd_safetensors_create(const char *path,
 enum kd_status kd_safetensors_append(struct kd_safetensors_writer *writer, size_t index,
                                      const void *data, size_t bytes) KD_CHECKED;
 
-/* Commit refuses a file whose tensors are not all full. Both free the writer. */
+/* Commit refuses a file whose tensors are not all full, and KD_EUSAGE to replace
+ * another one (kd_pending_check). Both free the writer. */
 enum kd_status kd_safetensors_commit(struct kd_safetensors_writer *writer) KD_CHECKED;
 void kd_safetensors_abandon(struct kd_safetensors_writer *writer); /* NULL is fine */
 

@@ -13,7 +13,7 @@
  *
  * The grammar of a teacher's name:
  *
- *     model:FILE      a network saved by kd-train
+ *     model:FILE      a network saved by kd-train, or the directory that it is in
  *     exec:COMMAND    a child process, which /bin/sh -c COMMAND starts: it gets batches
  *                     at its standard input and answers at its standard output, as
  *                     pipelines/teachers/PROTOCOL.md says
@@ -43,7 +43,7 @@
 struct kd_teacher;
 
 struct kd_teacher_facts {
-    const char *name;      /* "a.h5": for people */
+    const char *name;      /* "a.h5", or "a" of a/model.h5: for people */
     struct kd_shape shape; /* of a sample as the dataset has it */
     uint32_t num_classes;
     struct kd_input input;   /* how samples are to be given to it */

@@ -53,6 +53,11 @@ void kd_yaml_free(struct kd_yaml *root);
 /* A deep copy, owned by the caller. */
 enum kd_status kd_yaml_copy(const struct kd_yaml *from, struct kd_yaml **to) KD_CHECKED;
 
+/* Makes one scalar of a list of scalars, "a,b,c" of [a, b, c]; a scalar stays as it is.
+ * Refuses a mapping, an empty list, and an item that is a list, is null or has a comma
+ * itself. */
+enum kd_status kd_yaml_join(struct kd_yaml *node) KD_CHECKED;
+
 /* Whether it is nothing, ~ or null: a key without a value. */
 bool kd_yaml_is_null(const struct kd_yaml *node);
 

@@ -79,14 +79,27 @@ static void free_words(struct words *words)
     free(words->list);
 }
 
-/* A key whose last part is the word: "lr" is to be found at "optimizer.lr". */
-static const char *find_deeper(const struct kd_program_state *state, const char *word)
+static const char *last_part(const char *key)
 {
-    for (size_t i = 0; i < state->num_settable; i++) {
-        const char *last = strrchr(kd_option_key(&state->options[i]), '.');
-        if (last != NULL && strcmp(last + 1, word) == 0)
+    const char *dot = strrchr(key, '.');
+
+    return dot != NULL ? dot + 1 : key;
+}
+
+/* The key that is meant by somebody who knows the option, or the end of its key: "lr"
+ * is to be found at "optimizer.lr", "temperature" at "loss.temperature", that option's
+ * name, before "virtual.temperature". */
+static const char *find_elsewhere(const struct kd_program_state *state,
+                                  const char *path)
+{
+    const char *word = last_part(path);
+    const size_t named = kd_options_find(state, word);
+
+    if (named < state->num_settable)
+        return kd_option_key(&state->options[named]);
+    for (size_t i = 0; i < state->num_settable; i++)
+        if (strcmp(last_part(kd_option_key(&state->options[i])), word) == 0)
             return kd_option_key(&state->options[i]);
-    }
     return NULL;
 }
 
@@ -101,9 +114,9 @@ static enum kd_status fail_unknown(const struct kd_program_state *state,
     place.line = node->key_line;
     place.column = node->key_column;
     KD_TRY(collect_words(state, &words));
-    nearest = kd_nearest_word(path, (const char *const *)words.list);
+    nearest = find_elsewhere(state, path);
     if (nearest == NULL)
-        nearest = find_deeper(state, path);
+        nearest = kd_nearest_word(path, (const char *const *)words.list);
     if (nearest != NULL)
         status =
             kd_yaml_fail(&place, "unknown key '%s'; did you mean '%s'?", path, nearest);

@@ -71,7 +71,12 @@ static bool shows_default(const struct kd_option *option)
     return !kd_option_is_unset(option);
 }
 
-/* "divide logits by T (default: 4)" */
+static bool has_own_key(const struct kd_option *option)
+{
+    return strcmp(kd_option_key(option), option->name) != 0;
+}
+
+/* "divide logits by T (default: 4) [loss.temperature]" */
 static void put_meaning(struct kd_text *text, const struct kd_option *option,
                         bool settable)
 {
@@ -85,6 +90,8 @@ static void put_meaning(struct kd_text *text, const struct kd_option *option,
         kd_option_put_value(text, option);
         kd_text_put(text, ")");
     }
+    if (has_own_key(option))
+        kd_text_format(text, " [%s]", kd_option_key(option));
 }
 
 /* What is not settable, --help itself for one, has no default to be shown. */
@@ -112,16 +119,47 @@ static void put_option(struct kd_text *text, const struct kd_program_state *stat
     free(meaning.bytes);
 }
 
+/* The first option with a dash in its name, which shows most; else the first. */
+static const struct kd_option *example_of(const struct kd_program_state *state)
+{
+    for (size_t i = 0; i < state->num_settable; i++)
+        if (strchr(state->options[i].name, '-') != NULL)
+            return &state->options[i];
+    return &state->options[0];
+}
+
+/* Where values come from. */
+static void put_order(struct kd_text *text, const struct kd_program *program)
+{
+    const struct kd_program_state *state = program->state;
+    const bool config = program->common & KD_COMMON_CONFIG;
+    const struct kd_option *example = example_of(state);
+    struct kd_text words = {0};
+    char name[KD_ENVIRONMENT_NAME];
+    bool own_keys = false;
+
+    kd_option_environment(example, name);
+    kd_text_format(&words,
+                   "A value is the first of: the command line's, the environment's "
+                   "(%s for --%s), %sthe default.",
+                   name, example->name, config ? "that of the --config file, " : "");
+    for (size_t i = 0; i < state->num_settable; i++)
+        own_keys |= has_own_key(&state->options[i]);
+    if (config)
+        kd_text_format(&words, " The file is YAML; its keys are the options' names%s.",
+                       own_keys ? ", or the keys in brackets, [a.b] being b in the "
+                                  "mapping a"
+                                : "");
+    if (words.status == KD_OK)
+        put_wrapped(text, words.bytes, 0, 0);
+    else
+        text->status = words.status;
+    free(words.bytes);
+}
+
 static void put_options(struct kd_text *text, const struct kd_program *program)
 {
     const struct kd_program_state *state = program->state;
-    const char *order = (program->common & KD_COMMON_CONFIG)
-                            ? "A value is the first of: the command line's, the "
-                              "environment's (KD_BATCH_SIZE for --batch-size), that "
-                              "of the --config file, the default."
-                            : "A value is the first of: the command line's, the "
-                              "environment's (KD_BATCH_SIZE for --batch-size), the "
-                              "default.";
 
     if (state->num_own > 0)
         kd_text_put(text, "\nOptions:\n");
@@ -131,7 +169,7 @@ static void put_options(struct kd_text *text, const struct kd_program *program)
     for (size_t i = state->num_own; i < state->num_options; i++)
         put_option(text, state, i);
     kd_text_put(text, "\n");
-    put_wrapped(text, order, 0, 0);
+    put_order(text, program);
 }
 
 static void put_exit_codes(struct kd_text *text)

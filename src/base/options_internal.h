@@ -43,7 +43,7 @@ size_t kd_options_find_letter(const struct kd_program_state *state, char letter)
 const char *kd_option_key(const struct kd_option *option);
 
 /* Sets a value from a text or from a node of a recipe. Failures name the place:
- * "--batch-size", "KD_BATCH_SIZE" (KD_EUSAGE), "FILE:LINE:COLUMN" (KD_ERECIPE). */
+ * "--batch", "KD_BATCH" (KD_EUSAGE), "FILE:LINE:COLUMN" (KD_ERECIPE). */
 enum kd_status kd_option_set_text(struct kd_program_state *state, size_t index,
                                   const char *text, enum kd_source source,
                                   const char *place) KD_CHECKED;

@@ -171,10 +171,22 @@ void kd_options_close(struct kd_program *program)
     program->state = NULL;
 }
 
-bool kd_program_given(const struct kd_program *program, const char *option)
+static enum kd_source source_of(const struct kd_program *program, const char *option)
 {
     size_t i = kd_options_find(program->state, option);
 
-    return i < program->state->num_options &&
-           program->state->settings[i].source != KD_FROM_DEFAULT;
+    return i < program->state->num_options ? program->state->settings[i].source
+                                           : KD_FROM_DEFAULT;
+}
+
+bool kd_program_given(const struct kd_program *program, const char *option)
+{
+    return source_of(program, option) != KD_FROM_DEFAULT;
+}
+
+bool kd_program_overrides(const struct kd_program *program, const char *option)
+{
+    const enum kd_source source = source_of(program, option);
+
+    return source == KD_FROM_ENVIRONMENT || source == KD_FROM_COMMAND_LINE;
 }

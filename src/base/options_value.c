@@ -171,12 +171,29 @@ enum kd_status kd_option_set_text(struct kd_program_state *state, size_t index,
     return status;
 }
 
+/* [a, b] is "a,b". */
+static enum kd_status set_list(const struct kd_option *option,
+                               struct kd_setting *setting, const struct kd_yaml *list)
+{
+    struct kd_yaml *joined = NULL;
+    enum kd_status status = KD_EBUG;
+
+    KD_TRY(kd_yaml_copy(list, &joined));
+    KD_TRY(kd_yaml_join(joined));
+    KD_TRY(set_string(option, setting, joined->scalar));
+out:
+    kd_yaml_free(joined);
+    return status;
+}
+
 static enum kd_status set_scalar(const struct kd_option *option,
                                  struct kd_setting *setting, const struct kd_yaml *node)
 {
     enum kd_status status = KD_EBUG;
     char *place = NULL;
 
+    if (option->type == KD_OPTION_STRING && node->kind == KD_YAML_SEQUENCE)
+        return set_list(option, setting, node);
     if (node->kind != KD_YAML_SCALAR)
         return kd_yaml_fail(node, "%s: expected one value, not a %s",
                             kd_option_key(option),

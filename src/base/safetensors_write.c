@@ -202,6 +202,7 @@ enum kd_status kd_safetensors_commit(struct kd_safetensors_writer *writer)
         status = kd_fail_errno(KD_EIO, "%s: cannot write", writer->pending.temporary);
         goto out;
     }
+    KD_TRY(kd_pending_check(&writer->pending));
     KD_TRY(kd_pending_commit(&writer->pending));
 out:
     kd_safetensors_abandon(writer);

@@ -103,6 +103,55 @@ out:
     return status;
 }
 
+static enum kd_status check_item(const struct kd_yaml *item)
+{
+    if (item->kind != KD_YAML_SCALAR || kd_yaml_is_null(item))
+        return kd_yaml_fail(item, "expected one value for each item of the list");
+    if (strchr(item->scalar, ',') != NULL)
+        return kd_yaml_fail(item,
+                            "'%s': an item of a list has no comma: its parts are "
+                            "items of their own",
+                            item->scalar);
+    return KD_OK;
+}
+
+static void become_scalar(struct kd_yaml *node, char *scalar)
+{
+    for (size_t i = 0; i < node->count; i++)
+        kd_yaml_free_node(node->items[i]);
+    free(node->items);
+    node->items = NULL;
+    node->count = 0;
+    node->kind = KD_YAML_SCALAR;
+    node->scalar = scalar;
+    node->quoted = true; /* whatever it reads, it is a text */
+}
+
+enum kd_status kd_yaml_join(struct kd_yaml *node)
+{
+    struct kd_text text = {0};
+    enum kd_status status = KD_EBUG;
+
+    if (node->kind == KD_YAML_SCALAR)
+        return KD_OK;
+    if (node->kind == KD_YAML_MAPPING)
+        return kd_yaml_fail(node,
+                            "expected one value or a list of them, not a mapping");
+    if (node->count == 0)
+        return kd_yaml_fail(node, "the list is empty");
+    for (size_t i = 0; i < node->count; i++) {
+        KD_TRY(check_item(node->items[i]));
+        kd_text_format(&text, "%s%s", i == 0 ? "" : ",", node->items[i]->scalar);
+    }
+    KD_TRY(text.status);
+    become_scalar(node, text.bytes);
+    text.bytes = NULL;
+    status = KD_OK;
+out:
+    free(text.bytes);
+    return status;
+}
+
 bool kd_yaml_is_null(const struct kd_yaml *node)
 {
     return node->kind == KD_YAML_SCALAR && !node->quoted &&

@@ -182,15 +182,12 @@ enum kd_status kd_cache_open(const char *where, struct kd_cache **cache)
 
     *cache = NULL;
     KD_TRY(KD_NEW(made, 1));
-    made->name = kd_copy_string(where);
-    if (made->name == NULL) {
-        status = KD_EMEMORY;
-        goto out;
-    }
     if (is_directory(where))
         KD_TRY(add_directory(made, where));
     else
         KD_TRY(add_stream(made, where));
+    made->name = kd_cache_title(where, kd_shard_path(made->shards[0]));
+    KD_TRY(made->name != NULL ? KD_OK : KD_EMEMORY);
     KD_TRY(check_shards(made));
     KD_TRY(index_shards(made));
     *cache = made;
@@ -223,6 +220,16 @@ bool kd_cache_lasts(const char *where)
 
     return strcmp(where, "-") != 0 && stat(where, &facts) == 0 &&
            (S_ISREG(facts.st_mode) || S_ISDIR(facts.st_mode));
+}
+
+char *kd_cache_title(const char *where, const char *shard)
+{
+    const ptrdiff_t directory = kd_path_base(shard) - shard - 1;
+
+    if (kd_cache_lasts(where))
+        return kd_copy_string(where);
+    return directory > 0 ? kd_format("%.*s (of %s)", (int)directory, shard, where)
+                         : kd_format("%s (of %s)", shard, where);
 }
 
 const char *kd_cache_name(const struct kd_cache *cache)

@@ -8,10 +8,12 @@
 #include "kd/memory.h"
 
 #include <cjson/cJSON.h>
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define LIST_FORMAT  "kdcache-list"
 #define LIST_VERSION 1
@@ -152,6 +154,38 @@ out:
     return status;
 }
 
+/* Whether a directory has a shard, finished or begun. */
+static bool has_shards(const char *directory)
+{
+    static const char begin[] = "shard-";
+    const struct dirent *entry = NULL;
+    DIR *open = opendir(directory);
+    bool found = false;
+
+    while (open != NULL && !found && (entry = readdir(open)) != NULL)
+        found = strncmp(entry->d_name, begin, strlen(begin)) == 0;
+    if (open != NULL)
+        closedir(open);
+    return found;
+}
+
+static enum kd_status fail_unlisted(const char *directory)
+{
+    char *model = NULL;
+    bool network = false;
+
+    if (has_shards(directory))
+        return kd_fail(KD_EDATA,
+                       "%s: an unfinished cache: it has no " KD_CACHE_LIST
+                       "; run its program again to finish it",
+                       directory);
+    model = kd_path_join(directory, "model.h5");
+    network = model != NULL && access(model, F_OK) == 0;
+    free(model);
+    return kd_fail(KD_EDATA, "%s: is no cache: there are no shards in it%s", directory,
+                   network ? "; with its model.h5 it is a network's directory" : "");
+}
+
 enum kd_status kd_cache_list_read(struct kd_cache_list *list, const char *directory)
 {
     enum kd_status status = KD_EBUG;
@@ -162,10 +196,7 @@ enum kd_status kd_cache_list_read(struct kd_cache_list *list, const char *direct
     if (path == NULL)
         return KD_EMEMORY;
     if (stat(directory, &facts) == 0 && stat(path, &facts) != 0 && errno == ENOENT)
-        status = kd_fail(KD_EDATA,
-                         "%s: an unfinished cache: it has no " KD_CACHE_LIST
-                         "; run its program again to finish it",
-                         directory);
+        status = fail_unlisted(directory);
     else
         status = read_list(list, path);
     if (status != KD_OK)

@@ -3,6 +3,7 @@
 #include "kd/cache_report.h"
 
 #include "kd/cache.h"
+#include "kd/h5.h"
 
 struct report {
     const struct kd_cache *cache;
@@ -166,7 +167,7 @@ enum kd_status kd_cache_report(const char *where, bool statistics, struct kd_jso
         write_json(&report, json);
     else
         write_text(&report, to);
-    status = KD_OK;
+    status = kd_h5_tell_history(kd_shard_path(kd_cache_shard(cache, 0)), json, to);
 out:
     kd_cache_close(cache);
     return status;

@@ -56,6 +56,10 @@ enum kd_status kd_out_open(struct kd_out *out, const char *directory,
                            const char *name) KD_CHECKED;
 enum kd_status kd_out_write(struct kd_out *out, const void *data,
                             size_t size) KD_CHECKED;
+
+/* Ends the writing; KD_EUSAGE if another file has the name (kd_pending_check). Commit
+ * does both; of several files, all are checked before the first is committed. */
+enum kd_status kd_out_check(struct kd_out *out) KD_CHECKED;
 enum kd_status kd_out_commit(struct kd_out *out) KD_CHECKED;
 void kd_out_close(struct kd_out *out); /* one that is zero, or committed, is fine */
 

@@ -53,19 +53,14 @@ static enum kd_status npy_commit(void *inside, char **made)
 {
     enum kd_status status = KD_EBUG;
     struct npy *npy = inside;
-    char *old = kd_path_join(npy->plan->to, npy->values_name);
 
-    KD_TRY(old != NULL ? KD_OK : KD_EMEMORY);
-    if (access(old, F_OK) == 0 && unlink(old) != 0) {
-        status = kd_fail_errno(KD_ECREATE, "%s: cannot replace", old);
-        goto out;
-    }
+    for (int i = 0; i < PART_COUNT; i++)
+        KD_TRY(kd_out_check(&npy->out[i]));
     for (int i = 0; i < PART_COUNT; i++)
         KD_TRY(kd_out_commit(&npy->out[i]));
     *made = kd_copy_string(npy->plan->to);
     status = *made != NULL ? KD_OK : KD_EMEMORY;
 out:
-    free(old);
     return status;
 }
 

@@ -26,14 +26,23 @@ enum kd_status kd_out_write(struct kd_out *out, const void *data, size_t size)
     return KD_OK;
 }
 
-enum kd_status kd_out_commit(struct kd_out *out)
+enum kd_status kd_out_check(struct kd_out *out)
 {
     FILE *file = out->file;
 
+    if (file == NULL)
+        return KD_OK;
     out->file = NULL;
     if (fclose(file) != 0)
         return kd_fail_errno(KD_EIO, "%s: cannot write", out->pending.temporary);
-    return kd_pending_commit(&out->pending);
+    return kd_pending_check(&out->pending);
+}
+
+enum kd_status kd_out_commit(struct kd_out *out)
+{
+    const enum kd_status status = kd_out_check(out);
+
+    return status == KD_OK ? kd_pending_commit(&out->pending) : status;
 }
 
 void kd_out_close(struct kd_out *out)

@@ -87,6 +87,8 @@ static enum kd_status tinyvit_commit(void *inside, char **made)
     enum kd_status status = KD_EBUG;
     struct tinyvit *t = inside;
 
+    KD_TRY(kd_out_check(&t->keys));
+    KD_TRY(kd_out_check(&t->values));
     KD_TRY(kd_out_commit(&t->keys));
     KD_TRY(kd_out_commit(&t->values));
     *made = t->directory;

@@ -12,6 +12,7 @@
 #include "kd/memory.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -247,6 +248,16 @@ enum kd_status kd_shard_fail_row(const struct kd_shard *shard, uint64_t row,
                    (unsigned)shard->view[row], why);
 }
 
+/* Rows were checked when they were written: it must have happened since. */
+static enum kd_status fail_damaged(const struct kd_shard *shard, uint64_t row,
+                                   const char *fault)
+{
+    char why[128];
+
+    snprintf(why, sizeof why, "damaged: %s; make the shard again", fault);
+    return kd_shard_fail_row(shard, row, why);
+}
+
 static enum kd_status check_rows(struct kd_shard *shard)
 {
     uint64_t id = shard->id[0];
@@ -260,7 +271,7 @@ static enum kd_status check_rows(struct kd_shard *shard)
         const char *fault = find_fault(shard, row);
 
         if (fault != NULL)
-            return kd_shard_fail_row(shard, row, fault);
+            return fail_damaged(shard, row, fault);
         if (shard->id[row] != id || shard->view[row] != first_view + view)
             shard->regular = false;
         if (shard->ragged && shard->offset[row + 1] - shard->offset[row] > shard->kept)

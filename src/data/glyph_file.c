@@ -145,6 +145,7 @@ enum kd_status kd_glyph_write(const struct kd_glyph_spec *spec, uint64_t first,
     KD_TRY(kd_pending_open(&pending, path));
     KD_TRY(make_file(spec, first, count, pending.temporary, &place));
     KD_TRY(write_samples(spec, first, count, pending.temporary, &place));
+    KD_TRY(kd_pending_check(&pending));
     status = kd_pending_commit(&pending);
 out:
     kd_pending_abandon(&pending);

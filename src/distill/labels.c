@@ -13,19 +13,22 @@
 
 /* -- what is refused -------------------------------------------------------- */
 
-static enum kd_status check_dataset(const char *where, const struct kd_identity *id,
+static enum kd_status check_dataset(const struct kd_labels *l,
                                     const struct kd_dataset_facts *data)
 {
+    const struct kd_identity *id = l->identity;
+
     if (!kd_digest_equal(&id->dataset_digest, &data->digest))
         return kd_fail(KD_EDATA,
                        "%s: was dumped over another dataset (digest %.8s) than %s "
                        "(%.8s): its rows would not belong to your samples",
-                       where, id->dataset_digest.hex, data->name, data->digest.hex);
-    return kd_dataset_classes_fit(data, where, id->num_classes, &id->class_map_digest);
+                       l->name, id->dataset_digest.hex, data->name, data->digest.hex);
+    return kd_dataset_classes_fit(data, l->name, id->num_classes,
+                                  &id->class_map_digest);
 }
 
 /* Every sample in every view. */
-static enum kd_status check_whole(const struct kd_labels *l, const char *where,
+static enum kd_status check_whole(const struct kd_labels *l,
                                   const struct kd_dataset_facts *data)
 {
     static const char remedy[] =
@@ -37,7 +40,7 @@ static enum kd_status check_whole(const struct kd_labels *l, const char *where,
         return kd_fail(
             KD_EDATA,
             "%s: covers ids %llu to %llu, %s has %llu to %llu: train on a slice, %s",
-            where, (unsigned long long)id->first_id,
+            l->name, (unsigned long long)id->first_id,
             (unsigned long long)(id->first_id + id->num_samples - 1), data->name,
             (unsigned long long)data->first, (unsigned long long)(data->end - 1),
             remedy);
@@ -45,7 +48,7 @@ static enum kd_status check_whole(const struct kd_labels *l, const char *where,
     return status == KD_EDATA ? kd_fail(status, "%s: %s", kd_error(), remedy) : status;
 }
 
-static enum kd_status check_want(const struct kd_labels *l, const char *where,
+static enum kd_status check_want(const struct kd_labels *l,
                                  const struct kd_labels_want *want)
 {
     const struct kd_identity *id = l->identity;
@@ -54,18 +57,19 @@ static enum kd_status check_want(const struct kd_labels *l, const char *where,
         return kd_fail(KD_EDATA,
                        "%s: holds log-probabilities, which an mse loss on "
                        "logits cannot use: merge with --policy mean-logit",
-                       where);
+                       l->name);
     if (want->logits && kd_codec_is_sparse(&id->codec))
         return kd_fail(KD_EDATA,
                        "%s: holds some logits of a row (%s), an mse loss needs all: "
                        "take distance kl or ce, or dump with --encoding dense",
-                       where, kd_encoding_names[id->codec.encoding]);
+                       l->name, kd_encoding_names[id->codec.encoding]);
     if (want->clean_view && id->first_view != 0)
-        return kd_fail(KD_EDATA, "%s: has no clean view: dump it with --clean", where);
+        return kd_fail(KD_EDATA, "%s: has no clean view: dump it with --clean",
+                       l->name);
     if (want->logits || kd_soft_check(id, &l->spec) == KD_OK)
         return KD_OK;
-    return kd_fail(KD_EDATA, "%s: %s; or train at --temperature %g", where, kd_error(),
-                   id->temperature);
+    return kd_fail(KD_EDATA, "%s: %s; or train at --temperature %g", l->name,
+                   kd_error(), id->temperature);
 }
 
 /* -- opening ---------------------------------------------------------------- */
@@ -89,8 +93,7 @@ static uint64_t count_bytes(const struct kd_cache *cache)
 }
 
 /* What is common to caches and merges of some, once they are open. */
-static enum kd_status settle(struct kd_labels *l, const char *where,
-                             const struct kd_labels_want *want)
+static enum kd_status settle(struct kd_labels *l, const struct kd_labels_want *want)
 {
     enum kd_status status = KD_EBUG;
 
@@ -101,10 +104,10 @@ static enum kd_status settle(struct kd_labels *l, const char *where,
     l->has_tails = want->tail == KD_TAIL_BUCKET && !want->logits &&
                    kd_codec_is_sparse(&l->identity->codec) &&
                    l->identity->codec.encoding != KD_SAMPLED;
-    KD_TRY(check_dataset(where, l->identity, want->data));
-    KD_TRY(check_want(l, where, want));
+    KD_TRY(check_dataset(l, want->data));
+    KD_TRY(check_want(l, want));
     if (want->missing == KD_MISSING_ERROR)
-        KD_TRY(check_whole(l, where, want->data));
+        KD_TRY(check_whole(l, want->data));
     status = KD_OK;
 out:
     return status;
@@ -123,7 +126,7 @@ static enum kd_status open_one(const char *where, const struct kd_labels_want *w
     l->identity = kd_cache_identity(l->cache);
     l->too_large = is_too_large(count_bytes(l->cache));
     l->lasts = kd_cache_lasts(where);
-    KD_TRY(settle(l, where, want));
+    KD_TRY(settle(l, want));
     *labels = l;
     l = NULL;
     status = KD_OK;
@@ -149,7 +152,7 @@ static enum kd_status open_merge(const char *where, const struct kd_labels_want 
     l->identity = kd_merged_identity(l->merged);
     l->too_large = is_too_large(kd_merged_bytes(l->merged));
     l->lasts = kd_merged_lasts(l->merged);
-    KD_TRY(settle(l, where, want));
+    KD_TRY(settle(l, want));
     *labels = l;
     l = NULL;
     status = KD_OK;
@@ -201,8 +204,10 @@ static enum kd_status check_same(const char *where, const struct kd_labels *a,
                            x->seed != y->seed || strcmp(x->augment, y->augment) != 0))
         return kd_fail(KD_EDATA,
                        "%s: the views of %s are not those of %s: dump them alike, or "
-                       "set labels-view: clean",
-                       where, b->name, a->name);
+                       "%sset labels-view: clean",
+                       where, b->name, a->name,
+                       x->first_view == 0 && y->first_view == 0 ? ""
+                                                                : "with --clean and ");
     return KD_OK;
 }
 

@@ -9,7 +9,7 @@
 struct kd_labels {
     struct kd_cache *cache;             /* one of these two ... */
     struct kd_merged *merged;           /* ... or none: a virtual teacher */
-    const char *name;                   /* as it was given; NULL of a virtual one */
+    const char *name;                   /* for messages; NULL of a virtual one */
     const struct kd_identity *identity; /* NULL of a virtual one */
     struct kd_virtual virtual;          /* its temperature is set */
     size_t classes;

@@ -18,17 +18,21 @@
 
 /* -- opening ---------------------------------------------------------------- */
 
-/* Whether a name is a file that kd-train saved. */
+/* Whether a name stands for a network, and not for a cache: it says so, is a directory
+ * with one in it, or a file that kd-train saved. */
 static enum kd_status is_network(const char *name, bool *network)
 {
     enum kd_status status = KD_EBUG;
+    char *path = kd_model_path(name), *format = NULL;
     struct kd_h5 *file = NULL;
     struct stat facts;
-    char *format = NULL;
 
-    *network = false;
-    if (stat(name, &facts) != 0 || !S_ISREG(facts.st_mode))
-        return KD_OK; /* a directory or a pipe, or an error that kd_cache_open tells */
+    if (path == NULL)
+        return KD_EMEMORY;
+    *network = strcmp(path, name) != 0;
+    free(path);
+    if (*network || stat(name, &facts) != 0 || !S_ISREG(facts.st_mode))
+        return KD_OK; /* of a directory or a pipe, errors are kd_cache_open's */
     KD_TRY(kd_h5_open(name, &file));
     if (kd_h5_has_attribute(file, "format")) {
         KD_TRY(kd_h5_get_string(file, "format", &format));
@@ -41,11 +45,15 @@ out:
     return status;
 }
 
-static enum kd_status open_network(struct kd_predictor *p, const char *name,
-                                   double temperature)
+static enum kd_status open_network(struct kd_predictor *p, double temperature)
 {
-    const enum kd_status status = kd_teacher_open(name, &p->teacher);
+    enum kd_status status = KD_EMEMORY;
+    const bool prefixed = strncmp(p->name, "model:", 6) == 0;
+    char *teacher = kd_format("%s%s", prefixed ? "" : "model:", p->name);
 
+    if (teacher != NULL)
+        status = kd_teacher_open(teacher, &p->teacher);
+    free(teacher);
     if (status != KD_OK)
         return status;
     p->num_classes = kd_teacher_facts(p->teacher)->num_classes;
@@ -91,25 +99,14 @@ static enum kd_status open_cache(struct kd_predictor *p, double temperature)
 enum kd_status kd_predictor_open(struct kd_predictor *predictor, const char *name,
                                  double temperature)
 {
-    enum kd_status status = KD_EBUG;
-    char *teacher = NULL;
     bool network = false;
+    enum kd_status status = is_network(name, &network);
 
     *predictor = (struct kd_predictor){.name = name};
-    if (strncmp(name, "model:", 6) == 0)
-        return open_network(predictor, name, temperature);
-    KD_TRY(is_network(name, &network));
-    if (network) {
-        teacher = kd_format("model:%s", name);
-        KD_TRY(teacher != NULL ? KD_OK : KD_EMEMORY);
-        KD_TRY(open_network(predictor, teacher, temperature));
-    } else {
-        KD_TRY(open_cache(predictor, temperature));
-    }
-    status = KD_OK;
-out:
-    free(teacher);
-    return status;
+    if (status != KD_OK)
+        return status;
+    return network ? open_network(predictor, temperature)
+                   : open_cache(predictor, temperature);
 }
 
 void kd_predictor_clear(struct kd_predictor *predictor)
@@ -126,13 +123,14 @@ static enum kd_status check_cache(const struct kd_predictor *p,
                                   const struct kd_dataset_facts *data)
 {
     const struct kd_identity *of = kd_cache_identity(p->cache);
+    const char *name = kd_cache_name(p->cache);
 
     if (!kd_digest_equal(&of->dataset_digest, &data->digest))
         return kd_fail(KD_EDATA,
                        "%s: was dumped over another dataset (digest %.8s) than %s "
                        "(%.8s)",
-                       p->name, of->dataset_digest.hex, data->name, data->digest.hex);
-    return kd_dataset_classes_fit(data, p->name, p->num_classes, &p->class_map_digest);
+                       name, of->dataset_digest.hex, data->name, data->digest.hex);
+    return kd_dataset_classes_fit(data, name, p->num_classes, &p->class_map_digest);
 }
 
 enum kd_status kd_predictor_ready(struct kd_predictor *predictor,

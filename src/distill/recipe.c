@@ -2,6 +2,7 @@
 /* Recipes: their defaults, and what must hold between values. */
 #include "distill/recipe_internal.h"
 
+#include "kd/list.h"
 #include "kd/memory.h"
 
 #include <stdlib.h>
@@ -27,7 +28,7 @@ void kd_recipe_init(struct kd_recipe *recipe)
         .sgd = {.momentum = 0.9, .nesterov = true, .weight_decay = 5e-4},
         .schedule =
             {.kind = KD_COSINE, .lr = 0.1, .warmup = 1, .gamma = 0.1, .every = 30},
-        .loss = {.hard = 0.1,
+        .loss = {.hard = -1, /* none: it depends on the soft labels */
                  .soft = 0.9,
                  .temperature = 4,
                  .kind = KD_LOSS_KL,
@@ -99,6 +100,65 @@ static enum kd_status check_selection(const struct kd_recipe *r)
     return KD_OK;
 }
 
+static enum kd_status fail_epochs(const struct kd_yaml *list, const char *what,
+                                  size_t room)
+{
+    return kd_yaml_fail(list, "%s are a list of 1 to %zu epochs: [5, 30]", what, room);
+}
+
+static enum kd_status read_epoch(const struct kd_yaml *node, const char *what,
+                                 uint64_t last, uint64_t *epochs, size_t *count)
+{
+    const enum kd_status status = kd_yaml_u64(node, 1, last, &epochs[*count]);
+
+    if (status != KD_OK)
+        return status;
+    if (*count > 0 && epochs[*count] <= epochs[*count - 1])
+        return kd_yaml_fail(node, "%s must ascend", what);
+    (*count)++;
+    return KD_OK;
+}
+
+/* "60, 120", or one epoch alone. */
+static enum kd_status read_epoch_words(const struct kd_yaml *list, const char *what,
+                                       uint64_t last, size_t room, uint64_t *epochs,
+                                       size_t *count)
+{
+    char **words = NULL;
+    size_t num_words = 0;
+    enum kd_status status = kd_list_split(list->scalar, what, &words, &num_words);
+
+    if (status == KD_EDATA)
+        status =
+            kd_yaml_fail(list, "%s: '%s': expected epochs: 5,30", what, list->scalar);
+    KD_TRY(status);
+    for (size_t i = 0; i < num_words && i < room; i++) {
+        struct kd_yaml word = *list;
+        word.scalar = words[i] + strspn(words[i], " ");
+        KD_TRY(read_epoch(&word, what, last, epochs, count));
+    }
+    status = num_words <= room ? KD_OK : fail_epochs(list, what, room);
+out:
+    kd_list_free(words);
+    return status;
+}
+
+enum kd_status kd_recipe_read_epochs(const struct kd_yaml *list, const char *what,
+                                     uint64_t last, size_t room, uint64_t *epochs,
+                                     size_t *count)
+{
+    enum kd_status status = KD_OK;
+
+    *count = 0;
+    if (list->kind == KD_YAML_SCALAR)
+        return read_epoch_words(list, what, last, room, epochs, count);
+    if (list->kind == KD_YAML_MAPPING || list->count == 0 || list->count > room)
+        return fail_epochs(list, what, room);
+    for (size_t i = 0; i < list->count && status == KD_OK; i++)
+        status = read_epoch(list->items[i], what, last, epochs, count);
+    return status;
+}
+
 /* "every 10": the number, else 0. */
 static uint64_t read_every(const struct kd_yaml *node)
 {
@@ -116,7 +176,6 @@ static enum kd_status read_footsteps(struct kd_recipe *r)
 {
     const struct kd_yaml *list = r->keep_epochs;
     struct kd_footsteps *f = &r->footsteps;
-    enum kd_status status = KD_OK;
 
     *f = (struct kd_footsteps){0};
     if (list == NULL)
@@ -128,19 +187,11 @@ static enum kd_status read_footsteps(struct kd_recipe *r)
                             (unsigned long long)r->all_epochs);
     if (f->every > 0)
         return KD_OK;
-    if (list->kind != KD_YAML_SEQUENCE || list->count == 0 ||
-        list->count > KD_MAX_FOOTSTEPS)
-        return kd_yaml_fail(list,
-                            "keep-epochs: must be 'every N' or a list of up to %d "
-                            "epochs: [1, 5, 30]",
-                            KD_MAX_FOOTSTEPS);
-    for (size_t i = 0; i < list->count && status == KD_OK; i++) {
-        status = kd_yaml_u64(list->items[i], 1, r->all_epochs, &f->epochs[i]);
-        if (status == KD_OK && i > 0 && f->epochs[i] <= f->epochs[i - 1])
-            status = kd_yaml_fail(list->items[i], "epochs to keep must ascend");
-    }
-    f->count = list->count;
-    return status;
+    if (list->kind == KD_YAML_SCALAR && strchr(list->scalar, ',') == NULL)
+        return kd_yaml_fail(list, "keep-epochs: must be 'every N' or a list of epochs: "
+                                  "1,5,30 or [5]"); /* 10 alone could mean either */
+    return kd_recipe_read_epochs(list, "keep-epochs", r->all_epochs, KD_MAX_FOOTSTEPS,
+                                 f->epochs, &f->count);
 }
 
 static void complete_adam(struct kd_recipe *r, const struct kd_program *program)

@@ -2,6 +2,7 @@
 /* The stages of a recipe: each is a copy of it with some values of its own. */
 #include "distill/recipe_internal.h"
 
+#include "kd/log.h"
 #include "kd/monitor.h"
 
 #include <string.h>
@@ -26,6 +27,9 @@ struct making {
     struct kd_yaml *node; /* NULL: the recipe has no stages */
     struct kd_recipe own; /* the recipe with the stage's values in it */
     bool reset, from_best;
+    bool lacks_epochs; /* of a stage so far: the recipe's epochs are heeded */
+    double alone; /* weight of labels that are learned without the soft ones that the
+                     recipe's weights speak of; 0: of none */
 };
 
 /* -- an option's value ---------------------------------------------------------- */
@@ -37,19 +41,26 @@ static enum kd_status take_u64(const struct kd_option *o, const struct kd_yaml *
     return kd_yaml_u64(node, (uint64_t)o->min, max, o->value);
 }
 
-static enum kd_status take_value(const struct kd_option *o, struct kd_yaml *node)
+/* The text lives in the tree. */
+static enum kd_status take_text(const struct kd_option *o, struct kd_yaml *node)
 {
     const char *text = NULL;
-    enum kd_status status = KD_OK;
+    enum kd_status status = kd_yaml_join(node);
 
+    if (status == KD_OK)
+        status = kd_yaml_string(node, &text);
+    if (status == KD_OK)
+        *(char **)o->value = node->scalar;
+    return status;
+}
+
+static enum kd_status take_value(const struct kd_option *o, struct kd_yaml *node)
+{
     switch (o->type) {
     case KD_OPTION_FLAG:
         return kd_yaml_bool(node, o->value);
     case KD_OPTION_STRING:
-        status = kd_yaml_string(node, &text);
-        if (status == KD_OK)
-            *(char **)o->value = node->scalar;
-        return status;
+        return take_text(o, node);
     case KD_OPTION_U64:
         return take_u64(o, node);
     case KD_OPTION_F64:
@@ -85,6 +96,48 @@ static enum kd_status take_key(struct making *m, const struct kd_option *options
     return take_value(options, node);
 }
 
+/* Whether the option's key is "group.key". */
+static bool is_in_group(const struct kd_option *o, const char *group, const char *key)
+{
+    const size_t length = strlen(group);
+
+    return o->key != NULL && strncmp(o->key, group, length) == 0 &&
+           o->key[length] == '.' && strcmp(o->key + length + 1, key) == 0;
+}
+
+/* Of an option's own name: `optimizer` is another one in a stage, which says whether
+ * its memory is kept. */
+static bool is_in_stages(const char *name)
+{
+    for (size_t i = 0; i < sizeof stage_keys / sizeof stage_keys[0]; i++)
+        if (strcmp(stage_keys[i], name) == 0)
+            return strcmp(name, "optimizer") != 0;
+    return false;
+}
+
+/* A group of the recipe has its options by their names in a stage. */
+static enum kd_status check_flat(const struct making *m,
+                                 const struct kd_option *options)
+{
+    for (size_t i = 0; m->node->kind == KD_YAML_MAPPING && i < m->node->count; i++) {
+        const struct kd_yaml *item = m->node->items[i];
+        const struct kd_option *o = options;
+        const char *group = m->node->keys[i];
+        if (item->kind != KD_YAML_MAPPING || item->count == 0)
+            continue;
+        while (o->name != NULL && !is_in_group(o, group, item->keys[0]))
+            o++;
+        if (o->name != NULL && !is_in_stages(o->name))
+            return kd_yaml_fail(item, "a stage has no %s of its own", o->key);
+        if (o->name != NULL)
+            return kd_yaml_fail(item,
+                                "a stage's keys are flat, the names of options: %s, "
+                                "not %s: {%s: ...}",
+                                o->name, group, item->keys[0]);
+    }
+    return KD_OK;
+}
+
 /* Those of the stages, and kd-merge's. */
 static enum kd_status check_keys(struct making *m)
 {
@@ -107,6 +160,7 @@ static enum kd_status take_keys(struct making *m)
     enum kd_status status = KD_EBUG;
 
     kd_recipe_options(&m->own, options);
+    KD_TRY(check_flat(m, options));
     KD_TRY(check_keys(m));
     for (size_t i = 0; i < m->node->count; i++)
         KD_TRY(take_key(m, options, m->node->keys[i], m->node->items[i]));
@@ -133,20 +187,8 @@ static enum kd_status read_milestones(struct kd_recipe *r)
         return KD_OK;
     if (list == NULL)
         return kd_fail(KD_ERECIPE, "schedule: multistep needs its milestones");
-    if (list->kind != KD_YAML_SEQUENCE || list->count > KD_MAX_MILESTONES)
-        return kd_yaml_fail(list, "milestones are a list of up to %d epochs",
-                            KD_MAX_MILESTONES);
-    for (size_t i = 0; i < list->count; i++) {
-        uint64_t epoch = 0;
-        const enum kd_status status = kd_yaml_u64(list->items[i], 1, 1000000, &epoch);
-        if (status != KD_OK)
-            return status;
-        if (i > 0 && epoch <= r->schedule.milestones[i - 1])
-            return kd_yaml_fail(list->items[i], "milestones must ascend");
-        r->schedule.milestones[i] = epoch;
-    }
-    r->schedule.num_milestones = list->count;
-    return KD_OK;
+    return kd_recipe_read_epochs(list, "milestones", 1000000, KD_MAX_MILESTONES,
+                                 r->schedule.milestones, &r->schedule.num_milestones);
 }
 
 /* A failure of one stage, with its place where there are several. */
@@ -156,16 +198,23 @@ static enum kd_status fail_stage(const struct making *m, const char *message)
                            : kd_fail(KD_ERECIPE, "%s", message);
 }
 
+static bool is_given(const struct making *m, const char *option)
+{
+    return find_given(m, option) != NULL || kd_program_given(m->program, option);
+}
+
 static enum kd_status settle_loss(struct making *m)
 {
     struct kd_recipe *own = &m->own;
 
     if (own->labels != NULL && strcmp(own->labels, KD_LABELS_NONE) == 0)
         own->labels = NULL;
+    if (own->loss.hard < 0)
+        own->loss.hard = own->labels != NULL ? 0.1 : 1;
     if (own->labels == NULL) {
         own->loss.soft = 0;
-        if (find_given(m, "hard") == NULL && !kd_program_given(m->program, "hard"))
-            own->loss.hard = 1;
+        if (m->alone <= 0 && (own->loss.hard != 1 || is_given(m, "soft")))
+            m->alone = own->loss.hard;
     }
     if (own->loss.hard + own->loss.soft <= 0)
         return fail_stage(m, "loss: hard and soft are both 0: nothing to learn");
@@ -200,6 +249,7 @@ static enum kd_status check_start(const struct making *m)
 struct traits {
     bool multistep, step, ramp, stops, weighs;
     bool caches, turns, merges, virtual_teacher; /* where soft labels come from */
+    bool monitored;
 };
 
 static void add_traits(struct traits *t, const struct kd_stage *s)
@@ -210,6 +260,7 @@ static void add_traits(struct traits *t, const struct kd_stage *s)
     t->multistep |= s->schedule.kind == KD_MULTISTEP;
     t->step |= s->schedule.kind == KD_STEP;
     t->ramp |= s->ramp.kind != KD_RAMP_NONE;
+    t->monitored |= s->monitor != KD_MONITOR_NONE;
     t->stops |= s->monitor == KD_MONITOR_STOP;
     t->weighs |= s->monitor == KD_MONITOR_WEIGH;
     t->caches |= s->labels != NULL && !is_virtual;
@@ -300,6 +351,7 @@ static enum kd_status add_stage(struct kd_recipe *r, struct making *m)
         KD_TRY(take_keys(m));
     KD_TRY(read_milestones(&m->own));
     KD_TRY(settle_loss(m));
+    m->lacks_epochs |= find_given(m, "epochs") == NULL;
     KD_TRY(check_start(m));
     *s = (struct kd_stage){
         .before = r->all_epochs,
@@ -384,6 +436,39 @@ static enum kd_status check_stages(const struct kd_recipe *r)
     return KD_OK;
 }
 
+/* Stages that all have epochs of their own leave none to --epochs, which may tell what
+ * they have, one by one or in all. */
+static enum kd_status check_epochs(const struct making *m, const struct kd_recipe *r)
+{
+    bool same = true;
+
+    for (size_t i = 0; i < r->num_stages; i++)
+        same &= r->stages[i].epochs == r->epochs;
+    if (m->lacks_epochs || same || r->all_epochs == r->epochs ||
+        !kd_program_overrides(m->program, "epochs"))
+        return KD_OK;
+    return kd_fail(
+        KD_ERECIPE,
+        "epochs: %llu: each stage has epochs of its own, %llu in all: change "
+        "those, or leave --epochs out",
+        (unsigned long long)r->epochs, (unsigned long long)r->all_epochs);
+}
+
+/* What is about soft labels where no stage has any. */
+static enum kd_status check_taught(const struct making *m, const struct traits *t)
+{
+    if (t->caches || t->virtual_teacher)
+        return KD_OK;
+    if (t->monitored)
+        return kd_fail(KD_ERECIPE,
+                       "monitor: there are no soft labels to compare with: give some "
+                       "(--labels CACHE), or leave it out (--monitor none)");
+    if (m->alone > 0)
+        kd_log(KD_LOG_INFO,
+               "no soft labels: the labels alone are learned, at weight %g", m->alone);
+    return KD_OK;
+}
+
 enum kd_status kd_recipe_settle_stages(struct kd_recipe *recipe,
                                        const struct kd_program *program)
 {
@@ -401,6 +486,8 @@ enum kd_status kd_recipe_settle_stages(struct kd_recipe *recipe,
         add_traits(&traits, &recipe->stages[i]);
     KD_TRY(check_heeded(&m, &traits));
     KD_TRY(check_stages(recipe));
+    KD_TRY(check_epochs(&m, recipe));
+    KD_TRY(check_taught(&m, &traits));
     if (recipe->stage_list == NULL) {
         recipe->schedule = recipe->stages[0].schedule;
         recipe->loss = recipe->stages[0].loss;

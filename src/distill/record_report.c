@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a record of samples says on the whole, in words or as JSON. */
+#include "kd/h5.h"
 #include "kd/monitor.h"
 
 struct summary {
@@ -98,7 +99,7 @@ enum kd_status kd_record_report(const char *path, struct kd_json *json, FILE *to
 {
     struct summary s = {0};
     struct kd_record record;
-    const enum kd_status status = kd_record_load(path, &record);
+    enum kd_status status = kd_record_load(path, &record);
 
     if (status != KD_OK)
         return status;
@@ -108,6 +109,7 @@ enum kd_status kd_record_report(const char *path, struct kd_json *json, FILE *to
         write_json(path, &record, &s, json);
     else
         write_text(path, &record, &s, to);
+    status = kd_h5_tell_history(path, json, to);
     kd_record_clear(&record);
-    return KD_OK;
+    return status;
 }

@@ -55,7 +55,9 @@ static enum kd_status check_start(struct kd_run *run)
 
     if (r->start == NULL)
         return KD_OK;
-    KD_TRY(kd_model_open(r->start, &run->start));
+    run->start_path = kd_model_path(r->start);
+    KD_TRY(run->start_path != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(kd_model_open(run->start_path, &run->start));
     kd_arch_text(&run->start.arch, theirs);
     kd_arch_text(&r->arch, ours);
     if (strcmp(theirs, ours) != 0)
@@ -119,7 +121,7 @@ static enum kd_status begin_network(struct kd_run *run)
     enum kd_status status = KD_EBUG;
 
     if (r->start != NULL) {
-        KD_TRY(kd_model_load(r->start, run->net->graph));
+        KD_TRY(kd_model_load(run->start_path, run->net->graph));
         run->normalize.count = start->num_normalize;
         memcpy(run->normalize.mean, start->mean, sizeof start->mean);
         memcpy(run->normalize.deviation, start->deviation, sizeof start->deviation);
@@ -182,6 +184,7 @@ void kd_run_close(struct kd_run *run)
     free(run->logits);
     free(run->gradient);
     free(run->metrics);
+    free(run->start_path);
     free(run->text);
 }
 

@@ -40,6 +40,7 @@ struct kd_run {
     size_t classes;
     struct kd_digest class_map;
     struct kd_model start; /* whose weights it begins with, if recipe->start is there */
+    char *start_path;      /* its file */
     struct kd_normalize normalize;
     struct kd_order order;
     struct kd_feed feed[2];

@@ -13,17 +13,18 @@
 /* The student sees what the teacher saw. */
 static enum kd_status check_cached_views(const struct kd_run *run)
 {
-    const char *cached = kd_labels_identity(run->labels)->augment;
+    const struct kd_identity *id = kd_labels_identity(run->labels);
     char text[64];
 
     kd_view_text(&run->views, text);
-    if (strcmp(text, cached) == 0)
+    if (strcmp(text, id->augment) == 0)
         return KD_OK;
     return kd_fail(KD_EUSAGE,
                    "%s: its views are '%s', the recipe's augmentation is '%s': the "
                    "student would not see the teacher's pixels; leave augment out, "
-                   "dump again, or set labels-view: clean",
-                   run->stage->labels, cached, text);
+                   "dump again, or %sset labels-view: clean",
+                   run->stage->labels, id->augment, text,
+                   id->first_view == 0 ? "" : "dump it with --clean and ");
 }
 
 static enum kd_status choose_views(struct kd_run *run)

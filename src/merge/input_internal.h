@@ -19,7 +19,7 @@ struct kd_merge_part {
 };
 
 struct kd_merge_input {
-    const char *name; /* as it was given; kept, not copied */
+    char *name; /* as it was given, then as kd_cache_title has it */
     struct kd_shard_stream *stream;
     bool lasts; /* a finished cache: shards come when they are asked for */
     bool ended; /* no more shards will come */

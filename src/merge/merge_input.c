@@ -16,9 +16,12 @@
 
 enum kd_status kd_merge_input_open(struct kd_merge_input *input, const char *name)
 {
-    *input = (struct kd_merge_input){
-        .name = name, .lasts = kd_cache_lasts(name), .temper = 1, .plain = true};
-    return kd_shard_stream_open(name, &input->stream);
+    *input = (struct kd_merge_input){.name = kd_copy_string(name),
+                                     .lasts = kd_cache_lasts(name),
+                                     .temper = 1,
+                                     .plain = true};
+    return input->name != NULL ? kd_shard_stream_open(name, &input->stream)
+                               : KD_EMEMORY;
 }
 
 enum kd_status kd_merge_input_use(struct kd_merge_input *input, double temperature,
@@ -57,6 +60,7 @@ void kd_merge_input_clear(struct kd_merge_input *input)
     free(input->parts);
     free(input->known);
     kd_shard_stream_close(input->stream);
+    free(input->name);
     *input = (struct kd_merge_input){0};
 }
 
@@ -115,6 +119,19 @@ out:
     return status;
 }
 
+/* What the cache is, as its first shard says. */
+static enum kd_status meet(struct kd_merge_input *input, const struct kd_shard *shard)
+{
+    char *title = kd_cache_title(input->name, kd_shard_path(shard));
+
+    if (title == NULL)
+        return KD_EMEMORY;
+    free(input->name);
+    input->name = title;
+    input->identity = *kd_shard_identity(shard);
+    return KD_OK;
+}
+
 static enum kd_status take_shard(struct kd_merge_input *input, const char *path)
 {
     enum kd_status status = KD_EBUG;
@@ -122,7 +139,7 @@ static enum kd_status take_shard(struct kd_merge_input *input, const char *path)
 
     KD_TRY(kd_shard_open(path, &shard));
     if (input->count == 0)
-        input->identity = *kd_shard_identity(shard);
+        KD_TRY(meet(input, shard));
     status = kd_identity_equal(kd_shard_identity(shard), &input->identity);
     if (status != KD_OK) {
         kd_error_prefix("%s: not of the cache of the shards before it", path);

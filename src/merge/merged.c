@@ -16,7 +16,7 @@
 #define GRAIN_VALUES 4096
 
 struct kd_merged {
-    char *name;   /* as it was given */
+    char *name;   /* the caches' titles with commas between them */
     char **names; /* of the caches */
     size_t teachers;
     struct kd_merge_plan plan; /* as the arguments say */
@@ -41,6 +41,21 @@ static enum kd_status choose_options(struct kd_merged *merged,
                               &merged->options));
 out:
     return status;
+}
+
+static enum kd_status join_names(struct kd_merged *merged)
+{
+    for (size_t m = 0; m < merged->teachers; m++) {
+        const char *name = merged->opened.inputs[m].name;
+        char *all =
+            m == 0 ? kd_copy_string(name) : kd_format("%s,%s", merged->name, name);
+
+        if (all == NULL)
+            return KD_EMEMORY;
+        free(merged->name);
+        merged->name = all;
+    }
+    return KD_OK;
 }
 
 /* Under --missing error a merge ends at the first row that a teacher lacks. */
@@ -79,8 +94,6 @@ enum kd_status kd_merged_open(const char *caches, const struct kd_merge_args *ar
     struct kd_merged *made = NULL;
 
     KD_TRY(KD_NEW(made, 1));
-    made->name = kd_copy_string(caches);
-    KD_TRY(made->name != NULL ? KD_OK : KD_EMEMORY);
     KD_TRY(kd_list_paths(caches, "labels", &made->names, &made->teachers));
     if (made->teachers > KD_MAX_TEACHERS) {
         status = kd_fail(KD_EUSAGE, "%s: more than %d caches", caches, KD_MAX_TEACHERS);
@@ -90,6 +103,7 @@ enum kd_status kd_merged_open(const char *caches, const struct kd_merge_args *ar
     made->plan.left_out = left_out;
     KD_TRY(kd_merge_open(&made->plan, (const char *const *)made->names, &made->options,
                          &made->opened));
+    KD_TRY(join_names(made));
     KD_TRY(check_covered(made));
     KD_TRY(open_batch(made));
     *merged = made;

@@ -65,7 +65,7 @@ enum kd_status kd_model_report(const char *path, struct kd_json *json, FILE *to)
         write_json(path, &model, kd_network_count(net), json);
     else
         write_text(path, &model, kd_network_count(net), to);
-    status = KD_OK;
+    status = kd_h5_tell_history(path, json, to);
 out:
     kd_network_free(net);
     return status;

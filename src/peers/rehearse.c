@@ -3,6 +3,7 @@
  * away. */
 #include "peers/engine_internal.h"
 
+#include "kd/json.h"
 #include "kd/memory.h"
 #include "kd/progress.h"
 
@@ -46,9 +47,14 @@ out:
     return status;
 }
 
+static size_t bytes_of(const struct kd_peers *p)
+{
+    return kd_team_memory(p->learning) + kd_team_memory(p->measuring);
+}
+
 static double memory_of(const struct kd_peers *p)
 {
-    return (double)(kd_team_memory(p->learning) + kd_team_memory(p->measuring)) / MEGA;
+    return (double)bytes_of(p) / MEGA;
 }
 
 enum kd_status kd_peers_forecast(struct kd_peers *p, char **text)
@@ -62,10 +68,11 @@ enum kd_status kd_peers_forecast(struct kd_peers *p, char **text)
         return status;
     kd_duration_text(step * (double)p->steps, one);
     kd_duration_text(step * (double)p->steps * left, all);
-    *text = kd_format(
-        "%s, %zu networks: %.1f MiB, some %s an epoch, %s for the %.0f to "
-        "come, without measuring",
-        p->recipe->chosen->name, p->recipe->count, memory_of(p), one, all, left);
+    *text =
+        kd_format("%s, %zu network%s: %.1f MiB, some %s an epoch, %s for the %.0f to "
+                  "come, without measuring",
+                  p->recipe->chosen->name, p->recipe->count,
+                  p->recipe->count == 1 ? "" : "s", memory_of(p), one, all, left);
     return *text != NULL ? KD_OK : KD_EMEMORY;
 }
 
@@ -120,7 +127,70 @@ static void write_estimate(const struct kd_peers *p, double step, FILE *to)
     fprintf(to, "%-16s %s, without measuring\n", "all epochs", all);
 }
 
-enum kd_status kd_peers_rehearse(const struct kd_peers_recipe *recipe, FILE *to)
+static enum kd_status write_tables(const struct kd_peers *p, double step, FILE *to)
+{
+    write_team(p, to);
+    write_estimate(p, step, to);
+    return ferror(to) ? kd_fail_errno(KD_EIO, "cannot write the table") : KD_OK;
+}
+
+/* -- the same as JSON ------------------------------------------------------------ */
+
+static void json_team(const struct kd_peers *p, struct kd_json *json)
+{
+    char arch[256];
+
+    kd_json_string(json, "method", p->recipe->chosen->name);
+    kd_json_begin(json, "networks", '{');
+    for (size_t k = 0; k < p->recipe->count; k++) {
+        kd_arch_text(&p->recipe->arch[k], arch);
+        kd_json_string(json, p->recipe->name[k], arch);
+    }
+    kd_json_end(json);
+    kd_json_begin(json, "parts", '[');
+    for (size_t i = 0; i < p->learning->num_parts; i++) {
+        const struct kd_part *part = p->learning->part[i];
+        kd_json_begin(json, NULL, '{');
+        kd_json_string(json, "name", part->name);
+        kd_json_u64(json, "batch", kd_graph_batch(part->graph));
+        kd_json_u64(json, "parameters", count_parameters(part->graph));
+        kd_json_u64(json, "bytes", kd_graph_memory(part->graph));
+        kd_json_end(json);
+    }
+    kd_json_end(json);
+}
+
+static enum kd_status write_json(const struct kd_peers *p, double step, FILE *to)
+{
+    const struct kd_recipe *r = &p->recipe->base;
+    const struct kd_order *order = &p->private->order[0];
+    const double epoch = step * (double)p->steps;
+    struct kd_json *json = NULL;
+    enum kd_status status = KD_EBUG;
+
+    KD_TRY(kd_json_new(&json));
+    kd_json_pretty(json);
+    kd_json_begin(json, NULL, '{');
+    json_team(p, json);
+    kd_json_u64(json, "samples", order->count);
+    kd_json_u64(json, "held_out", order->num_held);
+    kd_json_u64(json, "steps", p->steps);
+    kd_json_u64(json, "batch", r->batch);
+    kd_json_u64(json, "epochs", r->all_epochs);
+    kd_json_u64(json, "memory_bytes", bytes_of(p));
+    kd_json_f64(json, "samples_per_second", (double)r->batch / step);
+    kd_json_f64(json, "epoch_seconds", epoch);
+    kd_json_f64(json, "all_seconds", epoch * (double)r->all_epochs);
+    kd_json_end(json);
+    KD_TRY(kd_json_write(json, to));
+    status = KD_OK;
+out:
+    kd_json_free(json);
+    return status;
+}
+
+enum kd_status kd_peers_rehearse(const struct kd_peers_recipe *recipe, bool json,
+                                 FILE *to)
 {
     struct kd_peers_private own = {.directory = ""};
     struct kd_peers p = {.recipe = recipe, .private = &own};
@@ -128,10 +198,9 @@ enum kd_status kd_peers_rehearse(const struct kd_peers_recipe *recipe, FILE *to)
     double step = 0;
 
     KD_TRY(kd_peers_open(&p));
-    write_team(&p, to);
     KD_TRY(time_steps(&p, &step));
-    write_estimate(&p, step, to);
-    status = ferror(to) ? kd_fail_errno(KD_EIO, "cannot write the table") : KD_OK;
+    KD_TRY(json ? write_json(&p, step, to) : write_tables(&p, step, to));
+    status = KD_OK;
 out:
     kd_peers_close(&p);
     return status;

@@ -64,6 +64,8 @@ static size_t base_options(struct kd_recipe *base, struct kd_option *options)
             continue;
         if (strcmp(all[i].name, "augment") == 0) /* there is no cache that has one */
             all[i].help = "crop4,flip,mixup, ... or none";
+        if (strcmp(all[i].name, "hard") == 0)
+            all[i].help = "weight of the labels";
         options[count++] = all[i];
     }
     return count;

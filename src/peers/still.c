@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Networks that only predict: members in eval mode or as they once were, and networks
- * that were trained before. */
+ * that were trained before. They take a batch in pieces, as kd-dump does. */
 #include "peers/engine_internal.h"
 
 #include "kd/memory.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void add_network(struct kd_peers *p, struct kd_part *part,
@@ -23,7 +24,8 @@ enum kd_status kd_team_add_copy(struct kd_peers *p, struct kd_team *team, size_t
                                 const char *name)
 {
     struct kd_part *part = NULL;
-    const enum kd_status status = kd_team_add_still(p, team, name, team->batch, &part);
+    const enum kd_status status =
+        kd_team_add_still(p, team, name, kd_network_piece(team->batch), &part);
 
     if (status == KD_OK)
         add_network(p, part, &p->recipe->arch[index]);
@@ -65,18 +67,21 @@ enum kd_status kd_team_add_trained(struct kd_peers *p, struct kd_team *team,
                                    const char *path, const char *name)
 {
     enum kd_status status = KD_EBUG;
+    char *file = kd_model_path(path);
     struct kd_part *part = NULL;
     struct kd_model model;
 
-    KD_TRY(kd_model_open(path, &model));
+    KD_TRY(file != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(kd_model_open(file, &model));
     KD_TRY(check_trained(p, path, &model));
-    KD_TRY(kd_team_add_still(p, team, name, team->batch, &part));
-    part->trained = kd_copy_string(path);
+    KD_TRY(kd_team_add_still(p, team, name, kd_network_piece(team->batch), &part));
+    part->trained = file;
+    file = NULL;
     part->digest = model.digest;
-    KD_TRY(part->trained != NULL ? KD_OK : KD_EMEMORY);
     add_network(p, part, &model.arch);
     status = KD_OK;
 out:
+    free(file);
     return status;
 }
 
@@ -89,11 +94,21 @@ enum kd_status kd_part_renew(struct kd_part *copy, const struct kd_part *of)
 
 enum kd_status kd_part_predict(struct kd_peers *p, struct kd_part *still, float *z)
 {
-    const enum kd_status status = kd_part_show(p, p->learning, still);
+    const struct kd_sizes *s = &p->sizes;
+    const size_t sample = s->channels * s->height * s->width;
+    const size_t piece = kd_graph_batch(still->graph), all = p->shown->size;
 
-    if (status == KD_OK)
-        kd_tensor_get(still->logits, z, p->shown->size);
-    return status;
+    for (size_t at = 0; at < all; at += piece) {
+        const size_t count = all - at < piece ? all - at : piece;
+        kd_tensor_set(still->samples, p->shown->input + at * sample, count);
+        const enum kd_status status = kd_graph_forward(still->graph);
+        if (status != KD_OK) {
+            kd_error_prefix("%s", still->name);
+            return status;
+        }
+        kd_tensor_get(still->logits, z + at * s->classes, count);
+    }
+    return KD_OK;
 }
 
 enum kd_status kd_parts_mean(struct kd_peers *p, struct kd_part *const *still,

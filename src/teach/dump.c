@@ -8,6 +8,7 @@
 #include "kd/dump.h"
 
 #include "kd/batch.h"
+#include "kd/cache.h"
 #include "kd/cache_writer.h"
 #include "kd/file.h"
 #include "kd/log.h"
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A batch on its way through the teacher. */
 struct flight {
@@ -45,10 +47,10 @@ struct run {
 
     struct flight *flights; /* [num_flights], a ring */
     size_t num_flights;
-    uint64_t asked, answered;      /* batches so far */
-    struct place next;             /* what is to be asked next */
-    size_t part;                   /* the shard whose rows are answered next */
-    struct kd_shard_writer *shard; /* it, if it is open */
+    uint64_t asked, answered;              /* batches so far */
+    struct place next;                     /* what is to be asked next */
+    size_t part;                           /* the shard whose rows are answered next */
+    struct kd_shard_writer *shard;         /* it, if it is open */
     const struct kd_cache_part *committed; /* on its way to the disk; NULL: none */
     struct kd_progress progress;
     uint64_t rows_done;
@@ -368,6 +370,46 @@ out:
     return status;
 }
 
+/* The first shard of an earlier run, NULL if there is none. What cannot be opened the
+ * writer will tell. */
+static enum kd_status find_begun(const struct run *run, struct kd_shard **shard)
+{
+    const struct kd_identity *of = &run->identity;
+    const uint64_t size = run->options->samples_a_shard;
+    const uint64_t last = (of->first_id + of->num_samples - 1) / size;
+    bool there = false;
+
+    for (uint64_t n = of->first_id / size; !there && n <= last; n++) {
+        char *path = kd_cache_shard_path(run->directory, n);
+
+        if (path == NULL)
+            return KD_EMEMORY;
+        there = access(path, F_OK) == 0;
+        if (there && kd_shard_open(path, shard) != KD_OK)
+            *shard = NULL;
+        free(path);
+    }
+    return KD_OK;
+}
+
+/* A cache keeps the name that its teacher had when it was begun, for a directory may
+ * be moved; who the teacher is the digest says. */
+static enum kd_status keep_name(struct run *run)
+{
+    struct kd_identity begun = run->identity;
+    struct kd_shard *shard = NULL;
+    const enum kd_status status = find_begun(run, &shard);
+
+    if (status != KD_OK || shard == NULL)
+        return status;
+    memcpy(begun.teacher_name, kd_shard_identity(shard)->teacher_name,
+           sizeof begun.teacher_name);
+    if (kd_identity_equal(kd_shard_identity(shard), &begun) == KD_OK)
+        run->identity = begun;
+    kd_shard_close(shard);
+    return KD_OK;
+}
+
 static enum kd_status run_init(struct run *run)
 {
     enum kd_status status = KD_EBUG;
@@ -378,6 +420,8 @@ static enum kd_status run_init(struct run *run)
         !kd_multiply(by->batch, by->input_bytes, &bytes))
         return kd_fail(KD_EMEMORY, "%s: a batch is too large", by->name);
     KD_TRY(kd_dump_identity(run->data, run->teacher, run->options, &run->identity));
+    if (run->options->samples_a_shard > 0) /* else the writer complains */
+        KD_TRY(keep_name(run));
     KD_TRY(kd_cache_writer_open(run->directory, &run->identity,
                                 run->options->samples_a_shard, &run->writer));
     KD_TRY(KD_NEW(run->flights, by->in_flight));

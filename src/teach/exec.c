@@ -192,12 +192,27 @@ const char *kd_exec_line(const struct kd_exec *exec, size_t child)
 
 void kd_exec_agree(struct kd_exec *exec, const struct kd_exec_terms *terms)
 {
-    exec->terms = *terms; /* which the thread looks at when there is a batch */
+    pthread_mutex_lock(&exec->lock);
+    exec->terms = *terms;
+    exec->agreed = true;
+    pthread_mutex_unlock(&exec->lock);
 }
 
 size_t kd_exec_in_flight(const struct kd_exec *exec)
 {
     return exec->jobs;
+}
+
+/* A child that has died since it answered the greeting wrongly: the answer, which
+ * kd_error() judges, says more than its end. */
+static void blame_answer(struct kd_exec *exec, const struct kd_exec_child *child)
+{
+    char last[KD_EXEC_LAST];
+
+    kd_exec_last_words(&child->words, last);
+    exec->failure = KD_EDATA;
+    snprintf(exec->message, sizeof exec->message, "%s: %s %s%s", exec->name, child->who,
+             kd_error(), last);
 }
 
 enum kd_status kd_exec_complain(struct kd_exec *exec, size_t child)
@@ -207,6 +222,8 @@ enum kd_status kd_exec_complain(struct kd_exec *exec, size_t child)
     pthread_mutex_lock(&exec->lock);
     if (exec->failure == KD_OK)
         kd_exec_fail_child(exec, &exec->child[child], KD_EDATA, "%s", kd_error());
+    else if (!exec->agreed)
+        blame_answer(exec, &exec->child[child]);
     status = failure_of(exec);
     pthread_mutex_unlock(&exec->lock);
     return status;

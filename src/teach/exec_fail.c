@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 /* Seconds for a child to die that has closed a pipe. */
@@ -83,13 +84,13 @@ void kd_exec_fail_closed(struct kd_exec *exec, struct kd_exec_child *child,
         nanosleep(&moment, NULL);
     if (kd_exec_has_ended(&child->process))
         what = "died";
-    quote(child->line, child->length, text);
-    if (child->phase == CHILD_GREETED && child->length > 0)
-        kd_exec_fail_child(exec, child, KD_EIO, "%s, the greeting answered with '%s'",
-                           what, text);
-    else if (child->phase == CHILD_GREETED)
+    quote(child->line, child->length > 0 ? strlen(child->line) : 0, text);
+    if (child->phase == CHILD_GREETED && child->length == 0)
         kd_exec_fail_child(exec, child, KD_EIO,
                            "%s before it had answered the greeting", what);
+    else if (child->phase == CHILD_GREETED || (!exec->agreed && child->line[0] != '{'))
+        kd_exec_fail_child(exec, child, KD_EIO, "%s, the greeting answered with '%s'",
+                           what, text);
     else if (child->job != NULL)
         kd_exec_fail_child(exec, child, KD_EIO, "%s with a batch of %zu unanswered",
                            what, child->job->count);

@@ -68,6 +68,7 @@ struct kd_exec {
     size_t children;
     double timeout;
     struct kd_exec_terms terms;
+    bool agreed;          /* the terms are set */
     struct pollfd *polls; /* [1 + KD_EXEC_POLLS * children] */
 
     pthread_t thread;

@@ -3,8 +3,10 @@
  * Networks as teachers. A batch goes through the graph in pieces; samples that do not
  * fill one are followed by zeros.
  */
+#define _XOPEN_SOURCE 700 /* realpath */
 #include "teach/teacher_internal.h"
 
+#include "kd/file.h"
 #include "kd/memory.h"
 #include "kd/model.h"
 #include "kd/network.h"
@@ -18,6 +20,7 @@
 #define BATCH_FLOATS ((size_t)1 << 24)
 
 struct model_teacher {
+    char *name;
     struct kd_network *network;
     size_t piece;  /* samples that the graph takes at a time */
     size_t sample; /* floats */
@@ -31,6 +34,7 @@ static void close_model(void *state)
     if (teacher == NULL)
         return;
     kd_network_free(teacher->network);
+    free(teacher->name);
     free(teacher->padded);
     free(teacher);
 }
@@ -73,30 +77,56 @@ static void set_facts(const struct kd_model *model, size_t batch,
     facts->bn_mode = "eval";
 }
 
+/* Every run calls its network model.h5, so that its directory tells more. */
+static char *name_of(const char *path)
+{
+    const char *base = kd_path_base(path);
+    char *directory = NULL, *whole = NULL, *name = NULL;
+
+    if (strcmp(base, "model.h5") != 0)
+        return kd_copy_string(base);
+    directory = kd_format("%.*s.", (int)(base - path), path);
+    if (directory == NULL)
+        return NULL;
+    whole = realpath(directory, NULL);
+    if (whole != NULL && *kd_path_base(whole) != '\0')
+        base = kd_path_base(whole);
+    name = kd_copy_string(base);
+    free(directory);
+    free(whole);
+    return name;
+}
+
 static enum kd_status open_model(const char *rest, struct kd_teacher_ask *ask,
                                  struct kd_teacher_facts *facts, void **state)
 {
     enum kd_status status = KD_EBUG;
     struct model_teacher *made = NULL;
+    char *path = kd_model_path(rest);
     struct kd_model model;
     size_t batch;
 
     (void)ask;
+    KD_TRY(path != NULL ? KD_OK : KD_EMEMORY);
     KD_TRY(KD_NEW(made, 1));
-    KD_TRY(kd_model_open(rest, &model));
-    KD_TRY(check_sizes(rest, &model.sizes, &made->sample));
+    made->name = name_of(path);
+    KD_TRY(made->name != NULL ? KD_OK : KD_EMEMORY);
+    KD_TRY(kd_model_open(path, &model));
+    KD_TRY(check_sizes(path, &model.sizes, &made->sample));
     batch = choose_batch(made->sample, model.sizes.classes);
     made->piece = kd_network_piece(batch);
     KD_TRY(kd_network_build(&model.arch, &model.sizes, made->piece, false,
                             &made->network));
-    KD_TRY(kd_model_load(rest, made->network->graph));
+    KD_TRY(kd_model_load(path, made->network->graph));
     KD_TRY(KD_NEW(made->padded, made->piece * made->sample));
     set_facts(&model, batch, facts);
+    facts->name = made->name;
     *state = made;
     made = NULL;
     status = KD_OK;
 out:
     close_model(made);
+    free(path);
     return status;
 }
 

@@ -127,13 +127,50 @@ again to finish it"
     expect 0 kd-merge -q -o x cache-a cache-b
 }
 
+@test "a directory that is no cache is called none, and a network's by its name" {
+    mkdir empty
+    local message="is no cache: there are no shards in it"
+    fails_with 65 "empty: $message" kd-merge -o x empty
+    fails_with 65 "empty: $message" kd-info empty
+    fails_with 65 "empty: $message" train --labels empty -o x
+    message+="; with its model.h5 it is a network's directory"
+    fails_with 65 "a: $message" kd-merge -o x a
+    fails_with 65 "a: $message" train --labels a -o x
+    left_nothing x
+}
+
+@test "what came out of a pipe is called by its directory" {
+    dump --teacher model:b --data hdf5:other.h5:/x,/y -o other
+    fails_like 65 "other (of /dev/fd/" "merged with cache-a (of /dev/fd/" dataset_digest -- \
+        kd-merge -o x <(ls cache-a/*.h5) <(ls other/*.h5)
+    fails_like 65 "other (of /dev/fd/" "another dataset" -- train --labels <(ls other/*.h5) -o x
+    fails_like 65 "other (of -)" "another dataset" -- train --labels - -o x < <(ls other/*.h5)
+    fails_like 65 "other (of -)" "another dataset" -- kd-eval --data "$data" - < <(ls other/*.h5)
+    fails_like 65 "cache-a (of /dev/fd/" "other (of /dev/fd/" dataset_digest -- \
+        train --labels <(ls cache-a/*.h5),<(ls other/*.h5) --policy mean-prob -o x
+    left_nothing x
+}
+
+@test "an altered label, id or view is a damaged shard" {
+    local column shard=cache-a/shard-000000.h5
+    cp $shard whole.h5
+    for column in id label view; do
+        cp whole.h5 $shard
+        /usr/bin/python3 -c '
+import h5py, sys
+h5py.File(sys.argv[1], "r+")[sys.argv[2]][5] = 9999' $shard $column || skip "no h5py"
+        fails_like 65 $shard "row 5" "damaged: the " "; make the shard again" -- kd-info cache-a
+        fails_like 65 $shard "damaged: the " -- kd-merge -q -o x cache-a cache-b
+    done
+}
+
 @test "a cache that lacks a shard or has a strange one is refused" {
     rm cache-a/shard-000001.h5
     fails_like 66 cache-a/shard-000001.h5 -- kd-merge -o x cache-a cache-b
     cp cache-b/shard-000001.h5 cache-a/
     fails_like 65 cache-a/shard-000001.h5 cache.json -- kd-info cache-a
-    fails_like 65 cache-a/shard-000001.h5 teacher_digest -- kd-merge -o x cache-a cache-b
-    fails_like 65 cache-a/shard-000001.h5 teacher_digest -- kd-info - < <(ls cache-a/*.h5)
+    fails_like 65 cache-a/shard-000001.h5 "teacher_name is 'b', not 'a'" -- kd-merge -o x cache-a cache-b
+    fails_like 65 cache-a/shard-000001.h5 "teacher_name is 'b', not 'a'" -- kd-info - < <(ls cache-a/*.h5)
     fails_like 65 "sample 128" -- \
         train --labels - -o x < <(ls cache-b/shard-00000{0,2}.h5)
     fails_like 65 cache-b -- kd-merge -o x - < <(ls cache-b/*0.h5 cache-b/*0.h5)
@@ -194,7 +231,17 @@ again to finish it"
     fails_like 64 merged "'none'" "'crop2'" "leave augment out" labels-view -- \
         train --labels merged --augment crop2 -o x
     dump --teacher model:a/model.h5 --augment crop2 --seed 3 -o views
-    fails_like 64 views "'crop2'" "'none'" -- train --labels views --augment none -o x
+    fails_like 64 views "'crop2'" "'none'" "with --clean and set labels-view: clean" -- \
+        train --labels views --augment none -o x
+    dump --teacher model:b --augment crop2 --seed 4 -o others
+    fails_like 65 others "with --clean and set labels-view: clean" -- \
+        train --labels views,others -o x
+    dump --teacher model:a --augment crop2 --seed 3 --clean -o views-too
+    fails_like 64 "dump again, or set labels-view: clean" -- \
+        train --labels views-too --augment none -o x
+    dump --teacher model:b --augment crop2 --seed 4 --clean -o others-too
+    fails_like 65 "dump them alike, or set labels-view: clean" -- \
+        train --labels views-too,others-too -o x
     left_nothing x
 }
 
@@ -248,7 +295,7 @@ np.save("x.npy", np.zeros((9, 5, 5), "u1")); np.save("y.npy", np.arange(9) % 3)'
         train --seed 5 -o a
     unchanged other_run 64 a/checkpoint.h5 "another run" "epochs: 2" "epochs: 3" -- \
         train --seed 1 --epochs 3 -o a
-    unchanged other_run 65 cache-a/shard-000000.h5 teacher_digest -- \
+    unchanged other_run 65 cache-a/shard-000000.h5 "teacher_name is 'a', not 'b'" -- \
         dump --teacher model:b/model.h5 -o cache-a
     unchanged other_run 65 cache-a/shard-000000.h5 "temperature is 4, not 2" -- \
         dump --teacher model:a/model.h5 -T 2 -o cache-a
@@ -297,4 +344,73 @@ np.save("x.npy", np.zeros((9, 5, 5), "u1")); np.save("y.npy", np.arange(9) % 3)'
     expect 0 dump --teacher model:a/model.h5 --shard-samples 1 -o both
     [ "$(wc -l <"$stdout")" -eq 300 ] || complain "a line a shard"
     [ -z "$(find both -name '.*' -o -name '*.part')" ]
+}
+
+@test "a network is known by its file, its directory, and either behind model:" {
+    local name
+    for name in a a/model.h5 model:a model:a/model.h5; do
+        expect 0 kd-info "$name"
+        stdout_has "a/model.h5: a network"
+        stdout_has "  history            kd-train "
+        expect 0 kd-eval --data "$data" "$name"
+        expect 0 train --seed 3 --start "$name" -o "start-${name//\//-}"
+        expect 0 dump --teacher "model:${name#model:}" -o cache-a
+        stderr_is
+        expect 0 kd-peers -q --method hinton --networks "[$net]" --data "$data" \
+            --epochs 1 --batch 50 --teachers "$name" -o "peers-${name//\//-}"
+    done
+    cmp start-a/model.h5 start-model:a/model.h5
+    cmp start-a/recipe.txt start-a-model.h5/recipe.txt
+    cmp start-a/model.h5 start-model:a-model.h5/model.h5
+    cmp peers-a/student.h5 peers-model:a-model.h5/student.h5
+    cmp peers-a/recipe.txt peers-model:a/recipe.txt
+    expect 0 kd-info --no-statistics merged
+    stdout_has "  teacher_name       a+b"
+    stdout_has "  history            kd-merge "
+}
+
+@test "kd-synth and kd-convert leave files alone that are there" {
+    echo "network: mlp" >recipe.yaml
+    local message="is there already, made otherwise: remove it or say another -o" file
+    for file in other.h5 a/model.h5 recipe.yaml; do
+        unchanged fails_with 64 "$file: $message" kd-synth -q -n 300 --seed 1 -o $file
+    done
+    unchanged fails_with 64 "train.h5: $message" kd-synth -q -n 301 --seed 1 -o train.h5
+    expect 0 kd-synth -q -n 300 --seed 1 -o train.h5
+    stdout_is train.h5
+    convert() { kd-convert -q --network "$net" --data "$data" --from a/model.h5:/state_dict "$@"; }
+    for file in b/model.h5 train.h5 recipe.yaml; do
+        unchanged fails_with 64 "$file: $message" convert -o $file
+    done
+    expect 0 convert -o c.h5
+    expect 0 convert -o c.h5
+    stdout_is c.h5
+    unchanged fails_with 64 "c.h5: $message" convert --mean 0 --deviation 1 -o c.h5
+}
+
+@test "kd-export leaves files alone that are there" {
+    echo "network: mlp" >recipe.yaml
+    local message="is there already, made otherwise: remove it or say another -o" format
+    for format in "--format csv" "--format safetensors" "--for torch"; do
+        local to="out${format// /-}"
+        # shellcheck disable=SC2086 # words
+        {
+            expect 0 kd-export cache-a $format -o "$to"
+            expect 0 kd-export cache-a $format -o "$to"
+            stdout_is "$to"
+            unchanged fails_with 64 "$to: $message" kd-export cache-b $format -o "$to"
+            unchanged fails_with 64 "recipe.yaml: $message" \
+                kd-export cache-a $format -o recipe.yaml
+        }
+    done
+    expect 0 kd-export cache-a --format npy -o out
+    expect 0 kd-export cache-a --format npy -o out
+    unchanged fails_with 64 "out/logits.npy: $message" kd-export cache-b --format npy -o out
+    cp out/id.npy id.npy
+    rm out/id.npy
+    unchanged fails_with 64 "out/logits.npy: $message" kd-export cache-b --format npy -o out
+    expect 0 kd-export cache-a --format tinyvit -k 3 -o views
+    expect 0 kd-export cache-a --format tinyvit -k 3 -o views
+    fails_like 64 rank0-values.bin "$message" -- \
+        kd-export cache-b --format tinyvit -k 3 -o views
 }

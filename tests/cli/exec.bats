@@ -372,7 +372,7 @@ PY
     fails_like 65 "few: has 3 classes" "has 36" "labels from 3 on" --other-classes -- \
         dump --teacher "$few" "${numbered[@]}" -o x
     train --data npy:x.npy,y3.npy -o three
-    fails_like 65 "model.h5: has 3 classes" "labels from 3 on" --other-classes -- \
+    fails_like 65 "three: has 3 classes" "labels from 3 on" --other-classes -- \
         dump --teacher model:three/model.h5 "${numbered[@]}" -o x
     fails_like 65 "z3.npy: has 3 classes" "labels from 3 on" --other-classes -- \
         kd-import -q --from z3.npy --values logits -T 4 "${numbered[@]}" -o x
@@ -385,7 +385,7 @@ PY
     expect 0 dump --teacher model:three/model.h5 "${numbered[@]}" --other-classes -o native
     expect 0 kd-plan --json --seconds 0.05 "${numbered[@]}" --other-classes model:three/model.h5
     [ "$(json "$stdout" "j['exact']")" = True ]
-    fails_like 65 "model.h5: has 3 classes" "labels from 3 on" -- kd-plan --seconds 0.05 \
+    fails_like 65 "three: has 3 classes" "labels from 3 on" -- kd-plan --seconds 0.05 \
         "${numbered[@]}" model:three/model.h5
     expect 0 kd-import -q --from z3.npy --values logits -T 4 --shard-samples 128 \
         "${numbered[@]}" --other-classes -o imported
@@ -414,6 +414,16 @@ PY
     ! grep -q passive "$stderr" || complain "a child does not have the user's environment"
     expect 74 dump_exec "exec sleep 9" --teacher-timeout 0.2 -o x
     stderr_is "kd-dump: exec:exec sleep 9: child has not answered the greeting within 0.2 s (--teacher-timeout)"
+    # Whether it has ended when it is heard or not.
+    for end in "exit 0" "exit 5"; do
+        fails_like 65 "child wrote 'hello' where one line of JSON is due" -- \
+            dump --teacher "exec:read greeting; echo hello; $end" -o x
+        fails_like 65 "answered the greeting wrongly: speaks version 2" -- \
+            dump --teacher "exec:read greeting; echo '{\"kd_teacher\": 2}'; $end" -o x
+    done
+    expect 74 dump_exec "read greeting; [ ! -e first ] || exec sleep 9
+        touch first; echo hello" --jobs 2 -o x
+    grep -q "the greeting answered with 'hello'" "$stderr" || complain "no 'hello'"
     expect 65 dump_exec "echo hello; exec sleep 9" -o x
     stderr_is "kd-dump: exec:echo hello; exec sleep 9: child wrote 'hello' where one line of JSON is due: what is for people belongs on stderr"
     [ ! -e x ]

@@ -345,6 +345,7 @@ PY
     for cache in exact cache-a views brain top most merged; do
         expect 0 kd-export "$cache" --for torch -o "$cache.safetensors"
         stdout_is "$cache.safetensors"
+        rm -f again.safetensors
         expect 0 kd-export "$cache" --for torch --threads 2 -o again.safetensors
         cmp "$cache.safetensors" again.safetensors
     done

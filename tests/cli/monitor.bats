@@ -80,7 +80,8 @@ YAML
         train --labels cache-a --monitor weigh --monitor-from a/model.h5 -o x
     fails_like 66 none.h5 -- \
         train --labels cache-a --monitor weigh --monitor-from none.h5 -o x
-    fails_like 78 "'every N' or a list" -- train --keep-epochs 2 -o x
+    fails_like 78 "'every N' or a list" -- train --keep-epochs all -o x
+    fails_like 78 "no soft labels to compare with" -- train --monitor report -o x
     fails_like 78 "hold some out" -- train --stages '[{}, {start: best}]' -o x
     [ ! -e x ]
 }

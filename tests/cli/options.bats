@@ -56,6 +56,30 @@ CODES
     stdout_has '--[no-]nesterov'
 }
 
+@test "--help shows keys, a variable that there is, and what a DATASET can be" {
+    for program in $(programs); do
+        expect 0 "$program" --help
+        example=$(tr '\n' ' ' <"$stdout" | grep -oE '\(KD_[A-Z_]+ for --[a-z-]+\)')
+        flag=${example##*for } flag=${flag%)}
+        grep -qE "^ .* ($flag|--\[no-\]${flag#--})( |\$)" "$stdout" ||
+            complain "there is no $flag"
+        name=${flag#--} name=KD_${name//-/_}
+        [ "${example%% *}" = "(${name^^}" ] || complain "$flag is not of $example"
+        grep -q ' DATASET ' "$stdout" || continue
+        stdout_has 'A DATASET is one of'
+        stdout_has 'resizeS or'
+    done
+    expect 0 kd-train --help
+    stdout_has 'with --dry-run: answer in JSON'
+    tr -s '\n ' ' ' <"$stdout" >words
+    grep -qF 'soft labels (default: 0.9) [loss.soft]' words || complain "--soft"
+    grep -qF 'labels: 0.1 beside soft labels, 1 without [loss.hard]' words || complain "--hard"
+    expect 0 kd-train --print-config
+    stdout_has '# hard: null  # default'
+    expect 0 kd-peers --help
+    stdout_has 'with --dry-run: answer in JSON'
+}
+
 @test "--version is one line, and all programs are of one version" {
     for program in $(programs); do
         expect 0 "$program" --version
@@ -100,6 +124,12 @@ CODES
     printf 'epochs: 3\noptimizer:\n    momentun: 0.5\n' >r.yaml
     fails_with 78 "r.yaml:3:5: unknown key 'optimizer.momentun'; did you mean \
 'optimizer.momentum'?" kd-train --config r.yaml
+    printf 'temperature: 2\n' >r.yaml
+    fails_with 78 "r.yaml:1:1: unknown key 'temperature'; did you mean \
+'loss.temperature'?" kd-train --config r.yaml
+    printf 'tail: renorm\n' >r.yaml
+    fails_with 78 "r.yaml:1:1: unknown key 'tail'; did you mean 'loss.tail'?" \
+        kd-train --config r.yaml
     printf 'lr: 0.5\n' >r.yaml
     fails_with 78 "r.yaml:1:1: unknown key 'lr'; did you mean 'optimizer.lr'?" \
         kd-train --config r.yaml

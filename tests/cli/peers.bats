@@ -65,6 +65,12 @@ metric() {
         recipe.txt
 }
 
+@test "one network is no networks" {
+    expect 0 kd-peers --method hinton --network mlp --teachers run/peer1.h5 --epochs 1 \
+        --data "$data" --batch 50 -o one
+    grep -q '^kd-peers: hinton, 1 network: ' "$stderr" || complain "one is several"
+}
+
 @test "a run that is killed goes on and ends with the same bytes" {
     "${peers[@]}" --epochs 6 -o whole >/dev/null
     "${peers[@]}" --epochs 6 -o broken >/dev/null &
@@ -102,6 +108,22 @@ metric() {
     grep -Eq '^memory +[0-9.]+ MiB' "$stdout" || complain "no memory"
     grep -Eq '^an epoch +[0-9.]+ s$' "$stdout" || complain "no time"
     [ "$(ls)" = "$(printf '%s\n' run test.h5 train.h5)" ]
+}
+
+@test "a rehearsal in JSON has the same, in bytes and seconds" {
+    expect 0 "${peers[@]}" --holdout 0.2 --dry-run --json
+    [ "$(json "$stdout" 'j["method"], list(j["networks"]), j["samples"], j["held_out"]')" = \
+        "('dml', ['peer1', 'peer2'], 240, 60)" ]
+    [ "$(json "$stdout" 'j["parts"][0]["name"], j["parts"][0]["batch"]')" = "('peer1', 50)" ]
+    [ "$(json "$stdout" 'j["networks"]["peer1"]')" = \
+        "{family: mlp, hidden: [16], batch-norm: true}" ]
+    [ "$(json "$stdout" 'j["steps"], j["batch"], j["epochs"]')" = "(4, 50, 2)" ]
+    [ "$(json "$stdout" 'all(p["parameters"] > 0 and p["bytes"] > 0 for p in j["parts"])')" = \
+        True ]
+    [ "$(json "$stdout" 'abs(j["all_seconds"] / j["epoch_seconds"] - 2) < 1e-9')" = True ]
+    [ "$(json "$stdout" 'j["memory_bytes"] > sum(p["bytes"] for p in j["parts"])')" = True ]
+    fails_with 64 "--json is for --dry-run: a run prints paths" "${peers[@]}" --json -o x
+    [ ! -e x ]
 }
 
 @test "a recipe in YAML is the same run" {

@@ -129,6 +129,7 @@ cache_paths=(/shard-000000.h5 /shard-000001.h5 /shard-000002.h5)
 # Logits of one thread and of two differ in the order of sums at most: 1e-5 is a
 # hundred roundings of values of this size.
 @test "dumps of one and of two threads agree within rounding" {
+    rm train.h5
     kd-synth -q -n 700 --seed 4 -o train.h5
     kd-train -q --network plain2 --data "$data@0:256" --epochs 1 --batch 64 -o net
     for threads in 1 2; do

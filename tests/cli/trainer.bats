@@ -116,6 +116,30 @@ PYTHON
     [ ! -e x ]
 }
 
+@test "weights beside no soft labels are told, once" {
+    loud=(kd-train --network "$net" --data "$data" --epochs 1)
+    expect 0 "${loud[@]}" --hard 0.1 -o x
+    [ "$(grep -c 'no soft labels: the labels alone are learned, at weight 0.1$' "$stderr")" -eq 1 ]
+    expect 0 "${loud[@]}" --soft 0.9 --stages '[{}, {}]' -o y
+    [ "$(grep -c 'are learned, at weight 1$' "$stderr")" -eq 1 ]
+    for options in "--hard 1" "--labels cache-a --hard 0.1"; do
+        # shellcheck disable=SC2086 # options
+        expect 0 "${loud[@]}" $options --dry-run
+        if grep -q "no soft labels" "$stderr"; then complain "$options is told"; fi
+    done
+}
+
+@test "the options that hold lists take a list in YAML" {
+    printf 'labels: [cache-a, cache-b]\naugment:\n  - none\n' >lists.yaml
+    expect 0 train --config lists.yaml -o x
+    expect 0 train --labels cache-a,cache-b --augment none -o y
+    same_files x y model.h5 recipe.txt
+    printf 'weights: [2, 1]\npolicy: mean-prob\n' >lists.yaml
+    expect 0 kd-merge -q --config lists.yaml -o m cache-a cache-b
+    expect 0 kd-merge -q --policy mean-prob --weights 2,1 -o n cache-a cache-b
+    same_files m n cache.json
+}
+
 @test "kd-eval compares caches with a reference, row by row" {
     expect 0 kd-eval -q --reference dense dense top cache-a
     [ "$(wc -l <"$stdout")" -eq 4 ]

@@ -326,6 +326,45 @@ static void an_unfinished_directory_says_so(void **state)
     assert_int_equal(kd_cache_open(fixture_path("nowhere"), &cache), KD_ENOINPUT);
 }
 
+static void a_directory_without_shards_is_no_cache(void **state)
+{
+    struct kd_cache *cache = NULL;
+
+    (void)state;
+    assert_int_equal(mkdir(fixture_path("folder"), 0777), 0);
+    assert_int_equal(kd_cache_open(fixture_path("folder"), &cache), KD_EDATA);
+    assert_says("folder: is no cache: there are no shards in it");
+    assert_null(strstr(kd_error(), "network"));
+    assert_int_equal(kd_file_write(fixture_path("folder/model.h5"), "", 0), KD_OK);
+    assert_int_equal(kd_cache_open(fixture_path("folder"), &cache), KD_EDATA);
+    assert_says("is no cache: there are no shards in it; with its model.h5 it is a "
+                "network's directory");
+    assert_int_equal(kd_file_write(fixture_path("folder/shard-000003.h5.part"), "", 0),
+                     KD_OK);
+    assert_int_equal(kd_cache_open(fixture_path("folder"), &cache), KD_EDATA);
+    assert_says("folder: an unfinished cache: it has no cache.json");
+}
+
+static void what_came_out_of_a_pipe_has_a_title(void **state)
+{
+    static const struct {
+        const char *where, *shard, *title;
+    } cases[] = {{"-", "soft/a/shard-000000.h5", "soft/a (of -)"},
+                 {"-", "/shard-000000.h5", "/shard-000000.h5 (of -)"},
+                 {"-", "x.h5", "x.h5 (of -)"},
+                 {"/dev/null", "a/x.h5", "a (of /dev/null)"},
+                 {"/tmp", "/tmp/x.h5", "/tmp"},
+                 {"/etc/passwd", "/etc/passwd", "/etc/passwd"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *title = kd_cache_title(cases[i].where, cases[i].shard);
+
+        assert_string_equal(title, cases[i].title);
+        free(title);
+    }
+}
+
 static void sealing_again_changes_nothing(void **state)
 {
     struct kd_identity of = fixture_identity(10, 90, 1, KD_F16);
@@ -618,6 +657,8 @@ int main(void)
         cmocka_unit_test(an_empty_pipe_is_refused),
         cmocka_unit_test(shards_that_do_not_belong_together_are_refused),
         cmocka_unit_test(an_unfinished_directory_says_so),
+        cmocka_unit_test(a_directory_without_shards_is_no_cache),
+        cmocka_unit_test(what_came_out_of_a_pipe_has_a_title),
         cmocka_unit_test(sealing_again_changes_nothing),
         cmocka_unit_test(sealing_sees_a_shard_that_changed),
         cmocka_unit_test(shards_out_of_order_are_not_sealed),

@@ -264,6 +264,42 @@ static void a_cache_says_who_made_it_of_what(void **state)
     kd_cache_close(cache);
 }
 
+static void assert_named(const char *cache_name, const char *name)
+{
+    struct kd_cache *cache = NULL;
+
+    assert_int_equal(kd_cache_open(fixture_path(cache_name), &cache), KD_OK);
+    assert_string_equal(kd_cache_identity(cache)->teacher_name, name);
+    kd_cache_close(cache);
+}
+
+static void the_network_of_a_directory_is_named_by_it(void **state)
+{
+    struct kd_dump_options options = plain_options();
+    char *teacher = NULL, moved[8192];
+
+    (void)state;
+    assert_int_equal(mkdir(fixture_path("teacher-a"), 0777), 0);
+    fixture_model("teacher-a/model.h5", small, FIXTURE_CLASSES, 1);
+    teacher = kd_format("model:%s/.", fixture_path("teacher-a"));
+    assert_non_null(teacher);
+    assert_dumps(teacher, images(""), "by-a", &options);
+    free(teacher);
+    assert_named("by-a", "teacher-a");
+
+    /* Under another name it is the same teacher, and the cache is gone on with. */
+    snprintf(moved, sizeof moved, "%s", fixture_path("teacher-b"));
+    assert_int_equal(rename(fixture_path("teacher-a"), moved), 0);
+    assert_int_equal(unlink(inside("by-a", "shard-000000.h5")), 0);
+    teacher = kd_format("model:%s/model.h5", moved);
+    assert_non_null(teacher);
+    assert_dumps(teacher, images(""), "by-a", &options);
+    assert_named("by-a", "teacher-a");
+    assert_dumps(teacher, images(""), "by-b", &options);
+    assert_named("by-b", "teacher-b");
+    free(teacher);
+}
+
 static void names_that_no_attribute_can_hold_are_made_fit(void **state)
 {
     struct kd_dump_options options = plain_options();
@@ -602,6 +638,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(convolutional_teachers_are_dumped_alike),
         cmocka_unit_test(shards_hold_the_ids_of_their_number_and_come_in_order),
         cmocka_unit_test(a_cache_says_who_made_it_of_what),
+        cmocka_unit_test(the_network_of_a_directory_is_named_by_it),
         cmocka_unit_test(names_that_no_attribute_can_hold_are_made_fit),
         cmocka_unit_test(without_views_the_seed_does_not_matter),
         cmocka_unit_test(the_same_dump_gives_the_same_bytes),

@@ -460,6 +460,7 @@ static void assert_columns(const struct kd_cache *cache, const char *name,
                          .index = malloc(kept * sizeof(uint32_t))};
     uint64_t values = 0, at = 0, first = 0;
 
+    unlink(fixture_path(name));
     assert_int_equal(kd_export_for_torch(cache, fixture_path(name)), KD_OK);
     assert_int_equal(kd_safetensors_open(fixture_path(name), &file), KD_OK);
     for (size_t s = 0; s < kd_cache_num_shards(cache); s++)

@@ -295,6 +295,37 @@ static void what_is_no_regular_file_is_never_replaced(void **state)
     assert_null(pending.path);
 }
 
+/* What the outputs of programs come to that were there before. */
+static enum kd_status check_output(const char *path, const char *text)
+{
+    struct kd_pending pending;
+    enum kd_status status = KD_EBUG;
+
+    assert_int_equal(kd_pending_open(&pending, path), KD_OK);
+    write_plain(pending.temporary, text);
+    status = kd_pending_check(&pending);
+    kd_pending_abandon(&pending);
+    return status;
+}
+
+static void an_output_takes_no_other_files_place(void **state)
+{
+    (void)state;
+    assert_int_equal(check_output("out", "new"), KD_OK);
+    write_plain("out", "new");
+    assert_int_equal(check_output("out", "new"), KD_OK);
+    assert_int_equal(check_output("out", "net"), KD_EUSAGE);
+    assert_string_equal(kd_error(), "out: is there already, made otherwise: remove it "
+                                    "or say another -o");
+    assert_int_equal(check_output("out", "new one"), KD_EUSAGE);
+    assert_int_equal(check_output("out", ""), KD_EUSAGE);
+    write_plain("out", "");
+    assert_int_equal(check_output("out", ""), KD_OK);
+    assert_int_equal(check_output("out", "new"), KD_EUSAGE);
+    assert_holds("out", "");
+    unlink("out");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +333,7 @@ int main(void)
         cmocka_unit_test(the_final_name_stands_for_the_old_file_until_the_commit),
         cmocka_unit_test(what_is_abandoned_is_gone_and_the_message_stays),
         cmocka_unit_test(a_commit_that_fails_leaves_nothing),
+        cmocka_unit_test(an_output_takes_no_other_files_place),
         cmocka_unit_test(a_small_file_is_written_whole_or_not),
         cmocka_unit_test(a_file_is_read_up_to_its_limit),
         cmocka_unit_test(directories_are_made_with_their_parents),

@@ -303,6 +303,60 @@ static void attributes_come_back(void **state)
     kd_h5_close(file);
 }
 
+/* What kd_h5_tell_history says of a.h5, as text or as JSON. */
+static void assert_told(bool as_json, const char *due)
+{
+    char *text = NULL;
+    size_t size = 0;
+    struct kd_json *json = NULL;
+    FILE *to = open_memstream(&text, &size);
+
+    assert_non_null(to);
+    assert_ok(kd_json_new(&json));
+    kd_json_begin(json, NULL, '{');
+    assert_ok(kd_h5_tell_history("a.h5", as_json ? json : NULL, to));
+    kd_json_end(json);
+    assert_ok(kd_json_write(json, to));
+    assert_int_equal(fclose(to), 0);
+    assert_string_equal(text, due);
+    kd_json_free(json);
+    free(text);
+}
+
+static void a_history_is_told_to_people(void **state)
+{
+    const char *const texts[] = {"a", "b"};
+    (void)state;
+    struct kd_h5 *file = create("a.h5");
+    assert_ok(kd_h5_set_history(file, "one\ntwo \xc3\xa4\n\x1b[2J"));
+    assert_ok(kd_h5_finish(file));
+    assert_told(false, "  history            one\n"
+                       "                     two \xc3\xa4\n"
+                       "                     ?[2J\n{}\n");
+    assert_told(true, "{\"history\":\"one\\ntwo \xc3\xa4\\n?[2J\"}\n");
+
+    assert_ok(kd_h5_finish(create("a.h5")));
+    assert_told(false, "{}\n");
+    assert_told(true, "{}\n");
+
+    file = create("a.h5"); /* of no use, or harmful */
+    assert_ok(kd_h5_set_u64(file, "history", 7));
+    assert_ok(kd_h5_finish(file));
+    assert_told(false, "  history            unreadable: damaged\n{}\n");
+    const hsize_t two = 2;
+    const hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate_simple(1, &two, NULL);
+    const hid_t other = H5Fcreate("a.h5", H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Tset_size(type, H5T_VARIABLE) >= 0);
+    const hid_t pair =
+        H5Acreate2(other, "history", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Awrite(pair, type, texts) >= 0);
+    H5Aclose(pair);
+    H5Sclose(space);
+    H5Tclose(type);
+    assert_true(H5Fclose(other) >= 0);
+    assert_told(true, "{\"history\":\"unreadable: damaged\"}\n");
+}
+
 static void attributes_are_replaced_in_a_finished_file(void **state)
 {
     uint64_t u = 0;
@@ -825,6 +879,7 @@ int main(void)
         cmocka_unit_test(arrays_of_no_rows_and_scalars_work),
         cmocka_unit_test(the_same_calls_give_the_same_bytes_at_another_time),
         cmocka_unit_test(attributes_come_back),
+        cmocka_unit_test(a_history_is_told_to_people),
         cmocka_unit_test(attributes_are_replaced_in_a_finished_file),
         cmocka_unit_test(only_plain_text_becomes_a_string),
         cmocka_unit_test(a_dataset_is_overwritten_in_place_or_not_at_all),

@@ -533,6 +533,7 @@ static void write_tensors(const char *name, enum kd_type type,
     if (wrong_label >= 0)
         labels[4] = wrong_label;
     values = values_of(KD_LOGITS, type, wide, SAMPLES, 0, 1);
+    unlink(fixture_path(name));
     assert_int_equal(
         kd_safetensors_create(fixture_path(name), parts, 4, metadata, &writer), KD_OK);
     assert_int_equal(
@@ -1130,8 +1131,7 @@ static void what_was_exported_is_imported(void **state)
             const struct kd_export_options exporting = {
                 .container = cases[i].container, .values = (enum kd_values)values};
 
-            if (cases[i].container == KD_NPY)
-                fixture_remove(fixture_path("out"));
+            fixture_remove(fixture_path(cases[i].to));
             assert_int_equal(
                 kd_export_run(cache, fixture_path(cases[i].to), &exporting), KD_OK);
             options = plain(cases[i].to, cases[i].container);

@@ -109,7 +109,7 @@ static void lists_that_mean_nothing_are_refused(void **state)
     static const char *const bad[][2] = {
         {"--keep-epochs=4", "must be 'every N' or a list"},
         {"--keep-epochs=every 0", "must be 'every N' or a list"},
-        {"--keep-epochs=[]", "must be 'every N' or a list"},
+        {"--keep-epochs=[]", "keep-epochs are a list of 1 to 256 epochs"},
         {"--keep-epochs=[2, 1]", "must ascend"},
         {"--keep-epochs=[1, 4]", "4"},
         {"--keep-epochs=every 4", "the run has but 3"},

@@ -42,7 +42,7 @@ static char out[16384], err[16384];
 static int code;
 
 struct args {
-    double temperature, bias;
+    double temperature, bias, rates[2];
     uint64_t batch;
     int policy;
     bool shuffle, resume;
@@ -75,7 +75,8 @@ typedef enum kd_status action(const struct args *args,
 static int program_main(int argc, char **argv, action *act)
 {
     static const char *const policies[] = {"mean-prob", "mean-logit", "vote", NULL};
-    struct args args = {.temperature = 4, .batch = 128, .shuffle = true};
+    struct args args = {
+        .temperature = 4, .rates = {-1, -1}, .batch = 128, .shuffle = true};
     char data[] = "none";
     const struct kd_option options[] = {
         {.name = "temperature",
@@ -91,6 +92,20 @@ static int program_main(int argc, char **argv, action *act)
          .type = KD_OPTION_F64,
          .value = &args.bias,
          .help = "add to logits"},
+        {.name = "tail-rate",
+         .key = "tail.rate",
+         .type = KD_OPTION_F64,
+         .value = &args.rates[1],
+         .min = 0,
+         .max = 1,
+         .help = "of the tail"},
+        {.name = "rate",
+         .key = "head.rate",
+         .type = KD_OPTION_F64,
+         .value = &args.rates[0],
+         .min = 0,
+         .max = 1,
+         .help = "of the head"},
         {.name = "batch-size",
          .key = "loader.batch",
          .type = KD_OPTION_U64,
@@ -348,6 +363,20 @@ static void wrong_recipes_are_refused_with_their_place(void **state)
                         "'loader'?");
     assert_recipe_fails("batch: 1\n", "kd-x: r.yaml:1:1: unknown key 'batch'; did you "
                                       "mean 'loader.batch'?");
+    assert_recipe_fails("batch-size: 1\n",
+                        "kd-x: r.yaml:1:1: unknown key "
+                        "'batch-size'; did you mean 'loader.batch'?");
+    assert_recipe_fails("rate: 1\n", "kd-x: r.yaml:1:1: unknown key 'rate'; did you "
+                                     "mean 'head.rate'?"); /* not tail.rate */
+    assert_recipe_fails("loader: {bias: 1}\n",
+                        "kd-x: r.yaml:1:10: unknown key 'loader.bias'; did you mean "
+                        "'head.bias'?");
+    assert_recipe_fails("data: [a, {b: c}]\n",
+                        "kd-x: r.yaml:1:11: expected one value for each item of the "
+                        "list");
+    assert_recipe_fails("temperature: [1, 2]\n",
+                        "kd-x: r.yaml:1:14: temperature: expected one value, not a "
+                        "list");
     assert_recipe_fails("loader: 3\n", "kd-x: r.yaml:1:9: loader: expected a mapping, "
                                        "with keys like 'batch'");
     assert_recipe_fails("temperature: {a: 1}\n",
@@ -376,6 +405,39 @@ static void trees_in_a_recipe_are_taken_whole(void **state)
     assert_has(out, "network={anything: {goes: [here]}} ");
 }
 
+static void a_list_in_a_recipe_is_a_text_with_commas(void **state)
+{
+    (void)state;
+    write_recipe("data:\n  - a\n  - 'null'\n  - 7\n");
+    run("--config r.yaml");
+    assert_has(out, "data=a,null,7 ");
+    run("--config r.yaml --print-config");
+    assert_has(out, "data: 'a,null,7'  # from r.yaml:2\n");
+}
+
+static enum kd_status show_overrides(const struct args *args,
+                                     const struct kd_program *program)
+{
+    (void)args;
+    printf(
+        "%d%d%d%d %d%d%d%d\n", kd_program_given(program, "temperature"),
+        kd_program_given(program, "bias"), kd_program_given(program, "policy"),
+        kd_program_given(program, "data"), kd_program_overrides(program, "temperature"),
+        kd_program_overrides(program, "bias"), kd_program_overrides(program, "policy"),
+        kd_program_overrides(program, "data"));
+    return KD_OK;
+}
+
+static void what_a_recipe_gives_is_given_and_overrides_nothing(void **state)
+{
+    (void)state;
+    write_recipe("policy: vote\n");
+    setenv("KD_BIAS", "1", 1);
+    run_action("-T 2 --config r.yaml", show_overrides, "out");
+    unsetenv("KD_BIAS");
+    assert_string_equal(out, "1110 1100\n");
+}
+
 static void print_config_says_where_values_come_from(void **state)
 {
     (void)state;
@@ -386,6 +448,9 @@ static void print_config_says_where_values_come_from(void **state)
     assert_string_equal(out, "# temperature: 4  # default\n"
                              "head:\n"
                              "  bias: -1e-09  # from KD_BIAS\n"
+                             "  # rate: null  # default\n"
+                             "# tail:\n"
+                             "  # rate: null  # default\n"
                              "loader:\n"
                              "  batch: 9  # from command line\n"
                              "  # shuffle: true  # default\n"
@@ -429,8 +494,13 @@ static void help_is_made_from_the_tables(void **state)
     assert_string_equal(err, "");
     assert_has(out, "Usage: kd-x [OPTION]... CACHE...\nShows what it was given.\n");
     assert_has(out, "  -T, --temperature T         divide logits by T (default: 4)\n");
-    assert_has(out, "      --bias X                add to logits (default: 0)\n");
-    assert_has(out, "      --batch-size N          samples a step (default: 128)\n");
+    assert_has(out, "      --bias X                add to logits (default: 0) "
+                    "[head.bias]\n");
+    assert_has(out, "      --rate X                of the head [head.rate]\n");
+    assert_has(out, "      --batch-size N          samples a step (default: 128) "
+                    "[loader.batch]\n");
+    assert_has(out, "(KD_TAIL_RATE\nfor --tail-rate)");
+    assert_has(out, "keys in brackets");
     assert_has(out, "      --policy NAME           how caches become one: mean-prob, "
                     "mean-logit,\n                              vote (default: "
                     "mean-prob)\n");
@@ -614,6 +684,8 @@ int main(void)
         cmocka_unit_test(the_command_line_beats_environment_beats_recipe),
         cmocka_unit_test(wrong_recipes_are_refused_with_their_place),
         cmocka_unit_test(trees_in_a_recipe_are_taken_whole),
+        cmocka_unit_test(a_list_in_a_recipe_is_a_text_with_commas),
+        cmocka_unit_test(what_a_recipe_gives_is_given_and_overrides_nothing),
         cmocka_unit_test(print_config_says_where_values_come_from),
         cmocka_unit_test(a_printed_config_is_a_recipe_again),
         cmocka_unit_test(help_is_made_from_the_tables),

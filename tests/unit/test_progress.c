@@ -255,6 +255,7 @@ static void a_signal_asks_the_program_to_stop(void **state)
 
 static void raise_twice(void)
 {
+    signal(SIGINT, SIG_DFL); /* a job in the background has it ignored */
     kd_catch_signals();
     raise(SIGINT);
     raise(SIGTERM);

@@ -301,8 +301,14 @@ static void milestones_that_make_no_sense_are_refused_with_their_place(void **st
           write_yaml("schedule: {kind: multistep, milestones: [5, 5]}\n"));
     assert_refused(&p, KD_ERECIPE, "must ascend");
     PARSE(&p, BASE, "--config",
-          write_yaml("schedule: {kind: multistep, milestones: 60}\n"));
+          write_yaml("schedule: {kind: multistep, milestones: {a: 60}}\n"));
     assert_refused(&p, KD_ERECIPE, "recipe.yaml:1:41: milestones are a list");
+    PARSE(&p, BASE, "--schedule=multistep", "--milestones=60,,70");
+    assert_refused(&p, KD_ERECIPE, "--milestones:1:1: milestones: '60,,70': expected");
+    PARSE(&p, BASE, "--schedule=multistep", "--milestones=60,sixty");
+    assert_refused(&p, KD_ERECIPE, "--milestones:1:1: 'sixty'");
+    PARSE(&p, BASE, "--schedule=multistep", "--milestones=60,50");
+    assert_refused(&p, KD_ERECIPE, "milestones must ascend");
     PARSE(&p, BASE, "--config",
           write_yaml("schedule: {kind: multistep, milestones: [3, many]}\n"));
     assert_refused(&p, KD_ERECIPE, "recipe.yaml:1:45: 'many'");
@@ -313,9 +319,42 @@ static void milestones_that_make_no_sense_are_refused_with_their_place(void **st
         snprintf(many + strlen(many), sizeof many - strlen(many), ", %zu", i);
     snprintf(many + strlen(many), sizeof many - strlen(many), "]}\n");
     PARSE(&p, BASE, "--config", write_yaml(many));
-    assert_refused(&p, KD_ERECIPE, "up to 32");
+    assert_refused(&p, KD_ERECIPE, "1 to 32");
     PARSE(&p, BASE, "--schedule=multistep", "--milestones=[2, 1]");
     assert_refused(&p, KD_ERECIPE, "--milestones:1:5: milestones must ascend");
+}
+
+static void epochs_may_have_commas_between_them(void **state)
+{
+    char many[256] = "--milestones=1";
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--schedule=multistep", "--milestones=60, 120",
+          "--keep-epochs=1,2,30");
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.schedule.num_milestones, 2);
+    assert_int_equal(p.recipe.schedule.milestones[0], 60);
+    assert_int_equal(p.recipe.schedule.milestones[1], 120);
+    assert_int_equal(p.recipe.footsteps.count, 3);
+    assert_int_equal(p.recipe.footsteps.epochs[2], 30);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--config",
+          write_yaml("keep-epochs: [7]\nstages:\n"
+                     "  - {schedule: multistep, milestones: '3,5'}\n"));
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.footsteps.count, 1);
+    assert_int_equal(p.recipe.footsteps.epochs[0], 7);
+    assert_int_equal(p.recipe.stages[0].schedule.milestones[1], 5);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--keep-epochs=5,31");
+    assert_refused(&p, KD_ERECIPE, "'31'");
+    PARSE(&p, BASE, "--keep-epochs=evry 10");
+    assert_refused(&p, KD_ERECIPE, "must be 'every N' or a list of epochs");
+    for (size_t i = 2; i <= KD_MAX_MILESTONES + 1; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many), ",%zu", i);
+    PARSE(&p, BASE, "--schedule=multistep", many);
+    assert_refused(&p, KD_ERECIPE, "1 to 32");
 }
 
 static void multistep_needs_milestones(void **state)
@@ -406,6 +445,12 @@ static void without_soft_labels_the_loss_is_the_cross_entropy(void **state)
     PARSE(&p, BASE, "--config", write_yaml("loss: {hard: 0.25}\n"));
     assert_parsed(&p);
     assert_true(p.recipe.loss.hard == 0.25);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--labels=c", "--stages=[{labels: none}, {}, {hard: 0.5}]");
+    assert_parsed(&p);
+    assert_true(p.recipe.stages[0].loss.hard == 1);
+    assert_true(p.recipe.stages[1].loss.hard == 0.1);
+    assert_true(p.recipe.stages[2].loss.hard == 0.5);
     close_parsed(&p);
 }
 
@@ -646,7 +691,16 @@ static void stages_that_make_no_sense_are_refused_with_their_place(void **state)
         {"[{optimizer: sgd}]", "keep, reset"},
         {"[{distance: l1}]", "kl, ce, mse"},
         {"[{t-squared: 2}]", "true or false"},
-        {"[{labels: [a, b]}]", "recipe.yaml:1:19"},
+        {"[{labels: [a, [b]]}]", "recipe.yaml:1:23: expected one value for each"},
+        {"[{labels: {a: b}}]", "recipe.yaml:1:19"},
+        {"[{loss: {hard: 0.5}}]",
+         "recipe.yaml:1:17: a stage's keys are flat, the names "
+         "of options: hard, not loss: {hard: ...}"},
+        {"[{optimizer: {lr: 0.5}}]", "flat, the names of options: lr, not optimizer"},
+        {"[{schedule: {kind: step}}]", "of options: schedule, not schedule: {kind:"},
+        {"[{optimizer: {ema: 0.9}}]", "a stage has no optimizer.ema of its own"},
+        {"[{optimizer: {kind: adam}}]", "a stage has no optimizer.kind of its own"},
+        {"[{loss: 3}]", "unknown key 'loss'"},
         {"[{}, {schedule: multistep}]", "multistep needs its milestones"},
         {"[{schedule: multistep, milestones: [3, 2]}]", "milestones must ascend"},
         {"[{}, {gamma: 0.5}]", "recipe.yaml:1:22: gamma: means something with"},
@@ -677,6 +731,61 @@ static void stages_that_make_no_sense_are_refused_with_their_place(void **state)
     assert_refused(&p, KD_ERECIPE, "patience: means something without stages");
     PARSE(&p, BASE, "--schedule-over=run");
     assert_refused(&p, KD_ERECIPE, "schedule-over: means something with stages alone");
+}
+
+static void the_caches_of_a_stage_may_be_a_list(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--config",
+          write_yaml("labels: [a, b]\nstages: [{}, {labels: [c, d,"
+                     " e], labels-order: random}]\n"));
+    assert_parsed(&p);
+    assert_string_equal(p.recipe.stages[0].labels, "a,b");
+    assert_string_equal(p.recipe.stages[1].labels, "c,d,e");
+    close_parsed(&p);
+}
+
+/* --epochs that no stage would heed, unless it tells what the stages have. */
+static void epochs_that_no_stage_heeds_are_refused(void **state)
+{
+    static const char stages[] = "--stages=[{epochs: 2}, {epochs: 3}]";
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, stages, "--epochs=4");
+    assert_refused(&p, KD_ERECIPE, "epochs: 4: each stage has epochs of its own, 5 in");
+    PARSE(&p, BASE, stages, "--epochs=5");
+    assert_parsed(&p);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--stages=[{epochs: 1}, {epochs: 1}]", "--epochs=1");
+    assert_parsed(&p);
+    close_parsed(&p);
+    PARSE(&p, BASE, stages, "--config", write_yaml("epochs: 4\n"));
+    assert_parsed(&p);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--stages=[{epochs: 2}, {}]", "--epochs=4");
+    assert_parsed(&p);
+    assert_int_equal(p.recipe.all_epochs, 6);
+    close_parsed(&p);
+}
+
+static void a_monitor_needs_soft_labels_somewhere(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    PARSE(&p, BASE, "--monitor=report");
+    assert_refused(&p, KD_ERECIPE, "monitor: there are no soft labels to compare with");
+    PARSE(&p, BASE, "--stages=[{}, {monitor: stop}]");
+    assert_refused(&p, KD_ERECIPE, "monitor: there are no soft labels to compare with");
+    PARSE(&p, BASE, "--stages=[{labels: none}, {labels: a}]", "--monitor=report");
+    assert_parsed(&p);
+    close_parsed(&p);
+    PARSE(&p, BASE, "--labels=virtual", "--monitor=report");
+    assert_parsed(&p);
+    close_parsed(&p);
 }
 
 /* What the recipe says for a stage that heeds it is heeded. */
@@ -770,6 +879,7 @@ int main(void)
         cmocka_unit_test(network_and_data_must_be_given),
         cmocka_unit_test(a_network_that_is_none_is_refused_with_its_place),
         cmocka_unit_test(milestones_that_make_no_sense_are_refused_with_their_place),
+        cmocka_unit_test(epochs_may_have_commas_between_them),
         cmocka_unit_test(multistep_needs_milestones),
         cmocka_unit_test(options_that_would_make_no_difference_are_refused),
         cmocka_unit_test(epochs_are_judged_by_samples_that_are_there),
@@ -783,6 +893,9 @@ int main(void)
         cmocka_unit_test(a_recipe_without_stages_is_one),
         cmocka_unit_test(a_stages_epochs_are_counted_from_its_first_or_the_runs),
         cmocka_unit_test(stages_that_make_no_sense_are_refused_with_their_place),
+        cmocka_unit_test(the_caches_of_a_stage_may_be_a_list),
+        cmocka_unit_test(epochs_that_no_stage_heeds_are_refused),
+        cmocka_unit_test(a_monitor_needs_soft_labels_somewhere),
         cmocka_unit_test(an_option_of_the_recipe_needs_one_stage_that_heeds_it),
         cmocka_unit_test(a_stage_may_merge_its_caches),
         cmocka_unit_test(the_text_of_stages_is_this),

@@ -234,6 +234,8 @@ static const uint16_t none_drawn = 0, twice[2] = {5, 5};
 static const float not_a_number = NAN, infinite = INFINITY, above = 0.5F,
                    minus_infinite = -INFINITY;
 static const int32_t label_300 = 300;
+static const uint32_t far_view = 9999;
+static const uint64_t far_id = 1000000;
 static const uint64_t offset_1 = 1, offset_51 = 51, offset_far = UINT64_MAX;
 
 static void what_is_out_of_range_is_refused(void **state)
@@ -258,8 +260,14 @@ static void what_is_out_of_range_is_refused(void **state)
         {3, "index", 6, twice, 4, "a class is there twice"},
         {4, "index", 200, twice, 4, "a class is there twice"},
         {6, "draws", 0, &none_drawn, 2, "its draws do not add up to k"},
-        {0, "label", 0, &label_300, 4, "the label is none of the classes"},
-        {0, "row_max", 0, &infinite, 4, "row_max is not finite"},
+        {0, "id", 40, &far_id, 8,
+         "damaged: the id or view is none of the cache's; make the shard again"},
+        {0, "view", 4, &far_view, 4,
+         "damaged: the id or view is none of the cache's; make the shard again"},
+        {0, "label", 0, &label_300, 4,
+         "damaged: the label is none of the classes; make the shard again"},
+        {0, "row_max", 0, &infinite, 4,
+         "damaged: row_max is not finite; make the shard again"},
         {0, "log_z", 0, &not_a_number, 4, "log_z or log_tail is out of range"},
         {3, "log_tail", 0, &not_a_number, 4, "log_z or log_tail is out of range"},
         {3, "log_tail", 0, &above, 4, "log_z or log_tail is out of range"},
@@ -301,7 +309,8 @@ static void values_that_no_row_has_are_refused(void **state)
     kd_shard_close(shard);
     overwrite(path, "offset", 2 * SAMPLES * sizeof end, &end, sizeof end);
     assert_int_equal(read_first(path, false), KD_EDATA);
-    assert_says("left.h5: row 39 (sample 19, view 1): its offsets do not ascend");
+    assert_says(
+        "left.h5: row 39 (sample 19, view 1): damaged: its offsets do not ascend");
 }
 
 /* A teacher so sure that nothing at all is left for the other classes. */

@@ -129,6 +129,7 @@ static void write_tensors(const char *path, enum kd_type type, const char *prefi
         tensors[i].info.rank = items[i].rank;
         memcpy(tensors[i].info.shape, items[i].shape, sizeof items[i].shape);
     }
+    unlink(path);
     assert_ok(kd_safetensors_create(path, tensors, ITEMS + 1, NULL, &writer));
     for (size_t i = 0; i < ITEMS; i++)
         assert_ok(kd_safetensors_append(writer, i, bytes_of(i, type),

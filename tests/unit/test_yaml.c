@@ -451,6 +451,32 @@ static void a_copy_outlives_its_origin(void **state)
     kd_yaml_free(copy);
 }
 
+static void a_list_of_scalars_is_joined(void **state)
+{
+    static const char *const bad[][2] = {
+        {"a: {b: 1}\n", "r.yaml:1:4: expected one value or a list of them"},
+        {"a: []\n", "r.yaml:1:4: the list is empty"},
+        {"a: [b, [c]]\n", "r.yaml:1:8: expected one value for each item"},
+        {"a: [b, ~]\n", "r.yaml:1:8: expected one value for each item"},
+        {"a: [b, 'c,d']\n", "r.yaml:1:8: 'c,d': an item of a list has no comma"}};
+    struct kd_yaml *root = parse("a: [b, 'null', 0.1]\nc: d,e\nf: ['null']\n");
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(kd_yaml_join(root->items[i]), KD_OK);
+    assert_string_equal(root->items[0]->scalar, "b,null,0.1");
+    assert_string_equal(root->items[1]->scalar, "d,e");
+    assert_string_equal(root->items[2]->scalar, "null");
+    assert_false(kd_yaml_is_null(root->items[2]));
+    kd_yaml_free(root);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        root = parse(bad[i][0]);
+        assert_int_equal(kd_yaml_join(root->items[0]), KD_ERECIPE);
+        assert_non_null(strstr(kd_error(), bad[i][1]));
+        kd_yaml_free(root);
+    }
+}
+
 static void files_are_loaded_by_name(void **state)
 {
     char path[] = "/tmp/kd-test-yaml-XXXXXX";
@@ -493,6 +519,7 @@ int main(void)
         cmocka_unit_test(any_text_reads_back_the_same),
         cmocka_unit_test(a_tree_is_written_as_people_write_it),
         cmocka_unit_test(a_copy_outlives_its_origin),
+        cmocka_unit_test(a_list_of_scalars_is_joined),
         cmocka_unit_test(files_are_loaded_by_name),
     };
 

@@ -219,6 +219,7 @@ static inline enum kd_status train_here(const char *directory,
     enum kd_status status = KD_EBUG;
 
     kd_recipe_init(&recipe);
+    recipe.epochs = 3; /* not by --epochs, which stages with their own would refuse */
     kd_recipe_options(&recipe, options);
     KD_TRY(kd_program_parse(&program, copy_arguments(arguments, argv), argv));
     KD_TRY(kd_recipe_check(&recipe, &program));
@@ -272,7 +273,7 @@ static inline struct outcome train(const char *directory, const struct trap *at,
 }
 
 /* A run of 3 epochs of 4 steps in the fixture's directory `name`. */
-#define COMMON "kd-train", "--quiet", "--epochs=3", "--batch=16", "--threads=1"
+#define COMMON "kd-train", "--quiet", "--batch=16", "--threads=1"
 #define TRAIN(name, at, ...)                                                           \
     train(fixture_path(name), (at), (const char *const[]){COMMON, __VA_ARGS__, NULL})
 
