@@ -26,8 +26,11 @@ void kd_recipe_init(struct kd_recipe *recipe)
         .shuffle_window = 16,
         .adam = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8},
         .sgd = {.momentum = 0.9, .nesterov = true, .weight_decay = 5e-4},
-        .schedule =
-            {.kind = KD_COSINE, .lr = 0.1, .warmup = 1, .gamma = 0.1, .every = 30},
+        .schedule = {.kind = KD_COSINE,
+                     .lr = 0, /* none: it is the optimiser's */
+                     .warmup = 1,
+                     .gamma = 0.1,
+                     .every = 30},
         .loss = {.hard = -1, /* none: it depends on the soft labels */
                  .soft = 0.9,
                  .temperature = 4,
@@ -194,15 +197,13 @@ static enum kd_status read_footsteps(struct kd_recipe *r)
                                  f->epochs, &f->count);
 }
 
-static void complete_adam(struct kd_recipe *r, const struct kd_program *program)
+static void settle_optimizer(struct kd_recipe *r, const struct kd_program *program)
 {
-    if (r->optimizer == KD_SGD)
-        return;
     r->adam.weight_decay = r->sgd.weight_decay;
     r->adam.decay_weights_only = r->sgd.decay_weights_only;
     r->adam.decoupled = r->optimizer == KD_ADAMW;
     if (!kd_program_given(program, "lr"))
-        r->schedule.lr = 0.001;
+        r->schedule.lr = r->optimizer == KD_SGD ? 0.1 : 0.001;
 }
 
 enum kd_status kd_recipe_check(struct kd_recipe *recipe,
@@ -218,7 +219,7 @@ enum kd_status kd_recipe_check(struct kd_recipe *recipe,
     KD_TRY(read_augment(recipe));
     KD_TRY(read_holdout(recipe));
     KD_TRY(check_selection(recipe));
-    complete_adam(recipe, program);
+    settle_optimizer(recipe, program);
     KD_TRY(kd_recipe_settle_stages(recipe, program));
     KD_TRY(read_footsteps(recipe));
     status = KD_OK;
