@@ -41,12 +41,12 @@ cache_of() {
 # walk FACTOR EPOCH...: stages through these footsteps at a constant rate, logits times
 # k/n (rising) or 1, then the labels, at a falling one.
 walk() {
-    local factor=$1 k=0 epoch list='' scale=1
+    local factor=$1 k=0 epoch list='' times=1
     shift
     for epoch; do
         k=$((k + 1))
-        [ "$factor" = 1 ] || scale=$(awk -v k="$k" -v n=$# 'BEGIN { printf "%.4g", k / n }')
-        list+="{labels: $(cache_of "$epoch"), epochs: $length, scale: $scale, lr: $logits_lr, clip: 5, "
+        [ "$factor" = 1 ] || times=$(awk -v k="$k" -v n=$# 'BEGIN { printf "%.4g", k / n }')
+        list+="{labels: $(cache_of "$epoch"), epochs: $length, scale: $times, lr: $logits_lr, clip: 5, "
         list+="schedule: constant, warmup: $((k == 1)), optimizer: keep}, "
     done
     echo "[$list{labels: none, hard: 1, epochs: $rest$(stage_halves "$rest")}]"

@@ -87,14 +87,14 @@ again() {
 }
 
 @test "annealing-kd and pro-kd share a directory" {
-    expect 0 method annealing-kd --epochs 3
-    rows 'labels alone' KD 'annealing-kd, 2 steps' 'annealing-kd, 2 steps' 'no annealing'
-    again annealing-kd --epochs 3
-    expect 0 method pro-kd --epochs 3
+    expect 0 method annealing-kd --epochs 8
+    rows 'labels alone' KD 'annealing-kd, 5 steps' 'annealing-kd, 5 steps' 'no annealing'
+    again annealing-kd --epochs 8
+    expect 0 method pro-kd --epochs 8
     rows 'labels alone' prokd_reconstructed 'no factor' 'no factor, reverse order' \
         'one footstep alone' 'one footstep alone' 'KD, the last alone' 'RCO: KD in order'
     grep -Eq '^no factor, reverse order .* 2 1$' "$stdout"
-    again pro-kd --epochs 3
+    again pro-kd --epochs 8
 }
 
 @test "codistill: rounds, their staleness, and churn" {
