@@ -393,7 +393,7 @@ costs() {
             had[name] = wanted
             n = split(command[name], word, /[^-A-Za-z0-9_.]+/)
             for (i = 2; i <= n; i++)
-                if (word[i] in seconds)
+                if (word[i] in seconds && word[i] != name)
                     walk(word[i], student && word[i - 1] == "--start",
                          share(word[i], word[i + 1]))
         }
