@@ -421,8 +421,7 @@ PY
         fails_like 65 "answered the greeting wrongly: speaks version 2" -- \
             dump --teacher "exec:read greeting; echo '{\"kd_teacher\": 2}'; $end" -o x
     done
-    expect 74 dump_exec "read greeting; [ ! -e first ] || exec sleep 9
-        touch first; echo hello" --jobs 2 -o x
+    expect 74 dump_exec "read greeting; mkdir first || exec sleep 9; echo hello" --jobs 2 -o x
     grep -q "the greeting answered with 'hello'" "$stderr" || complain "no 'hello'"
     expect 65 dump_exec "echo hello; exec sleep 9" -o x
     stderr_is "kd-dump: exec:echo hello; exec sleep 9: child wrote 'hello' where one line of JSON is due: what is for people belongs on stderr"

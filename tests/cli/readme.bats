@@ -43,13 +43,14 @@ extract() {
     # shellcheck disable=SC2013 # words
     for program in $(cat known); do
         "$program" --help
-    done | grep -oE -- '--(\[no-\])?[a-z][a-z-]*' |
+    done | grep -oE -- '--(\[no-\])?[a-z][a-z0-9-]*' |
         sed 's/--\[no-\]\(.*\)/--\1\n--no-\1/' >options
     # A pipeline's table of flags: name | value, or name | value | value.
-    sed -n 's/^\([a-z][a-z0-9-]*\) *|.*$/--\1/p' "$root"/pipelines/*.sh >>options
+    grep -ohE "(^|')[a-z][a-z0-9-]* *\|" "$root"/pipelines/*.sh | tr -d "' |" |
+        sed 's/^/--/' >>options
     sort -u -o options options
     # Options stand in commands of ours, behind their continuation, or between backticks.
-    grep -E 'kd-|^ +--|`--' "$readme" | grep -oE -- '(^|[ `(])--[a-z][a-z-]*' |
+    grep -E 'kd-|^ +--|`--' "$readme" | grep -oE -- '(^|[ `(])--[a-z][a-z0-9-]*' |
         grep -oE -- '--[a-z].*' | sort -u >named
     [ -s named ]
     comm -23 named options >unknown
