@@ -3,32 +3,22 @@
 #include "kd/h5.h"
 #include "kd/monitor.h"
 
+/* The samples that were compared, as rows (kd_monitor_add), and what a row has not. */
 struct summary {
-    uint64_t compared, labelled, both_right, behind, outgrown, both_wrong;
-    uint64_t agreeing, forgotten, epochs;
-    double kl, gap;
+    struct kd_monitor_sums sums;
+    uint64_t forgotten, epochs;
 };
 
 static void count(const struct kd_record *r, size_t i, struct summary *s)
 {
-    const bool student = (r->flags[i] & KD_MONITOR_STUDENT_RIGHT) != 0;
-    const bool teacher = (r->flags[i] & KD_MONITOR_TEACHER_RIGHT) != 0;
+    const struct kd_monitor_row row = {
+        .flags = r->flags[i], .kl = (double)r->kl[i], .variation = (double)r->gap[i]};
 
     if (r->epoch[i] == 0)
         return;
-    s->compared++;
-    s->agreeing += (r->flags[i] & KD_MONITOR_AGREES) != 0;
+    kd_monitor_add(&s->sums, &row);
     s->forgotten += r->forgotten[i] > 0;
     s->epochs = r->epoch[i] > s->epochs ? r->epoch[i] : s->epochs;
-    s->kl += (double)r->kl[i];
-    s->gap += (double)r->gap[i];
-    if ((r->flags[i] & KD_MONITOR_LABELLED) == 0)
-        return;
-    s->labelled++;
-    s->both_right += student && teacher;
-    s->behind += !student && teacher;
-    s->outgrown += student && !teacher;
-    s->both_wrong += !student && !teacher;
 }
 
 static double share(uint64_t part, uint64_t all)
@@ -36,23 +26,19 @@ static double share(uint64_t part, uint64_t all)
     return (double)part / (double)all;
 }
 
-static double mean(double sum, uint64_t all)
-{
-    return sum / (double)all;
-}
-
 static void write_text(const char *path, const struct kd_record *r,
                        const struct summary *s, FILE *to)
 {
+    const struct kd_monitor_sums *all = &s->sums;
     const struct {
         const char *name;
         uint64_t part, all;
-    } shares[] = {{"agreement", s->agreeing, s->compared},
-                  {"both right", s->both_right, s->labelled},
-                  {"behind", s->behind, s->labelled},
-                  {"outgrown", s->outgrown, s->labelled},
-                  {"both wrong", s->both_wrong, s->labelled},
-                  {"ever forgotten", s->forgotten, s->labelled}};
+    } shares[] = {{"agreement", all->agreeing, all->rows},
+                  {"both right", all->both_right, all->labelled},
+                  {"behind", all->behind, all->labelled},
+                  {"outgrown", all->outgrown, all->labelled},
+                  {"both wrong", all->both_wrong, all->labelled},
+                  {"ever forgotten", s->forgotten, all->labelled}};
 
     fprintf(to, "%s: a monitor's record, each sample when it was last compared\n",
             path);
@@ -60,14 +46,14 @@ static void write_text(const char *path, const struct kd_record *r,
             (unsigned long long)r->first, (unsigned long long)(r->first + r->count - 1),
             r->dataset.hex);
     fprintf(to, "  %-18s %llu, in epochs up to %llu\n", "compared",
-            (unsigned long long)s->compared, (unsigned long long)s->epochs);
+            (unsigned long long)all->rows, (unsigned long long)s->epochs);
     for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
         if (shares[i].all > 0)
             fprintf(to, "  %-18s %.2f %%\n", shares[i].name,
                     100 * share(shares[i].part, shares[i].all));
-    if (s->compared > 0)
+    if (all->rows > 0)
         fprintf(to, "  %-18s KL %.4g, total variation %.4g\n", "fidelity",
-                mean(s->kl, s->compared), mean(s->gap, s->compared));
+                all->kl / (double)all->rows, all->variation / (double)all->rows);
 }
 
 static void write_json(const char *path, const struct kd_record *r,
@@ -78,21 +64,12 @@ static void write_json(const char *path, const struct kd_record *r,
     kd_json_string(json, "dataset_digest", r->dataset.hex);
     kd_json_u64(json, "first_id", r->first);
     kd_json_u64(json, "num_samples", r->count);
-    kd_json_u64(json, "compared", s->compared);
-    kd_json_u64(json, "labelled", s->labelled);
+    kd_json_u64(json, "compared", s->sums.rows);
+    kd_json_u64(json, "labelled", s->sums.labelled);
     kd_json_u64(json, "last_epoch", s->epochs);
-    if (s->compared > 0) {
-        kd_json_f64(json, "agreement", share(s->agreeing, s->compared));
-        kd_json_f64(json, "fidelity_kl", mean(s->kl, s->compared));
-        kd_json_f64(json, "fidelity_tv", mean(s->gap, s->compared));
-    }
-    if (s->labelled == 0)
-        return;
-    kd_json_f64(json, "both_right", share(s->both_right, s->labelled));
-    kd_json_f64(json, "behind", share(s->behind, s->labelled));
-    kd_json_f64(json, "outgrown", share(s->outgrown, s->labelled));
-    kd_json_f64(json, "both_wrong", share(s->both_wrong, s->labelled));
-    kd_json_f64(json, "forgotten", share(s->forgotten, s->labelled));
+    kd_monitor_sums_json(&s->sums, json);
+    if (s->sums.labelled > 0)
+        kd_json_f64(json, "forgotten", share(s->forgotten, s->sums.labelled));
 }
 
 enum kd_status kd_record_report(const char *path, struct kd_json *json, FILE *to)

@@ -5,7 +5,7 @@
  *
  *     q = the mean over the teachers of softmax(z_teacher / T), in eval mode, of the
  *         student's own batch
- *     loss = hard * CE(y, p) + soft * T^2 KL(q || p), both at temperature T
+ *     loss = hard * CE(y, p) + soft * T^2 KL(q || p_T), p_T = softmax(z / T)
  *
  * It is what a merged cache of as many views as there are epochs stands for: kd-train
  * --labels learns the same from rows that were made once. Here they are made anew for

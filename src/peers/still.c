@@ -11,12 +11,10 @@
 static void add_network(struct kd_peers *p, struct kd_part *part,
                         const struct kd_arch *arch)
 {
-    const size_t classes = p->sizes.classes;
-    struct kd_tensor *x = kd_part_samples(p, part), *features = NULL, *map = NULL;
+    struct kd_tensor *x = kd_part_samples(p, part), *features = NULL;
 
-    x = kd_network_trunk(part->graph, arch, classes, "", x);
     part->logits =
-        kd_network_branch(part->graph, arch, classes, "", x, &features, &map);
+        kd_network_layers(part->graph, arch, p->sizes.classes, "", x, &features);
     kd_graph_output(part->graph, part->logits);
 }
 
