@@ -11,8 +11,8 @@
 # phase has a learning rate of its own; for plain networks the authors' is 0.01.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
-# shellcheck source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib_methods.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_methods.sh"
 
 check() {
     count steps

@@ -71,11 +71,11 @@ row='%-22s %-16s %-20s %s\n'
 # shellcheck disable=SC2059 # the format of a row
 {
     printf "\n$row" 'test accuracy, %' 'labels alone' 'merged soft labels' gain
-    printf "$row" "$teachers teachers, $teacher" "$(accuracies teacher* | percent)" - -
+    printf "$row" "$teachers teachers, $teacher" "$(accuracy teacher* | percent)" - -
     printf "$row" 'their ensemble' "$(percent <ensemble.txt)" - -
     for student in $students; do
-        accuracies "$student"-hard-* >hard.txt
-        accuracies "$student"-soft-* >soft.txt
+        accuracy "$student"-hard-* >hard.txt
+        accuracy "$student"-soft-* >soft.txt
         printf "$row" "student, $student" "$(percent <hard.txt)" "$(percent <soft.txt)" \
             "$(gains hard.txt soft.txt)"
     done

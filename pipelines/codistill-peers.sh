@@ -9,8 +9,6 @@
 # --help lists the flags; --exchanges are steps between two of them, or `epoch`.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
-# shellcheck source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=lib_peers.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 

@@ -51,12 +51,12 @@ done
 
 say "measuring the ensemble"
 ensemble $test $temperature teacher{1,2,3} >ensemble.txt
-accuracies hard{1,2,3} >hard.txt
-accuracies soft{1,2,3} >soft.txt
+accuracy hard{1,2,3} >hard.txt
+accuracy soft{1,2,3} >soft.txt
 say "done"
 echo
 echo "test accuracy, %                        mean +- deviation over seeds $seeds"
-echo "teachers, plain-4                       $(accuracies teacher{1,2,3} | percent)"
+echo "teachers, plain-4                       $(accuracy teacher{1,2,3} | percent)"
 echo "their ensemble                          $(percent <ensemble.txt)"
 echo "student, plain-2, labels alone          $(percent <hard.txt)"
 echo "student, plain-2, merged soft labels    $(percent <soft.txt)"

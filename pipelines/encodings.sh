@@ -82,7 +82,7 @@ say "done"
     printf '\n'
     for name in "${names[@]}"; do
         printf '%-12s %8s %14s' "$name" "$(field %.1f "info-$name.json" bytes_a_row)" \
-            "$(accuracies "$student-$name"-* | percent)"
+            "$(accuracy "$student-$name"-* | percent)"
         for t in $temperature $others; do
             printf ' %10s %10s' "$(field %.2g "distance-$name-$t.json" kl_mean)" \
                 "$(field %.2g "distance-$name-$t.json" kl_worst)"

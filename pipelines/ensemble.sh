@@ -11,8 +11,8 @@
 # as no paper compares just these.
 # shellcheck disable=SC2034,SC2154 # settings sets some, others are named by ${!name}
 set -euo pipefail
-# shellcheck source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib_methods.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_methods.sh"
 
 check() {
     [ "$teachers" -ge 2 ] || die "--teachers: an ensemble has two at least"

@@ -1,6 +1,9 @@
 # shellcheck shell=bash
-# What the pipelines of networks that teach each other share, besides lib.sh. Sourced.
+# What the pipelines of networks that teach each other share. Sourced, not run.
 # shellcheck disable=SC2154 # settings sets them
+
+# shellcheck source=lib_methods.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_methods.sh"
 
 table_usage() {
     cat <<'TEXT'

@@ -9,8 +9,8 @@
 # published sizes, so that it works in a directory of its own below -o.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
-# shellcheck source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib_methods.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_methods.sh"
 
 from=$PWD
 check() {

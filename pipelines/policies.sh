@@ -111,10 +111,10 @@ format='%-18s %11s %7s %6s   %s\n'
 # shellcheck disable=SC2059 # the format of a row
 {
     printf "$format" 'soft labels' 'accuracy, %' NLL ECE "$student's accuracy, %"
-    printf "$format" 'none' - - - "$(accuracies "$student"-labels-alone-* | percent)"
+    printf "$format" 'none' - - - "$(accuracy "$student"-labels-alone-* | percent)"
     for row in "${rows[@]}"; do
         printf "$format" "$row" "$(number "$row" accuracy 100 2)" \
             "$(number "$row" nll 1 3)" "$(number "$row" ece 1 3)" \
-            "$(accuracies "$student-$row"-[0-9]* | percent)"
+            "$(accuracy "$student-$row"-[0-9]* | percent)"
     done
 }

@@ -12,8 +12,8 @@
 # a control that has an advantage.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
-# shellcheck source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib_methods.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_methods.sh"
 
 check() {
     [ "$epochs" -ge 2 ] || die "--epochs: two phases have two at least"

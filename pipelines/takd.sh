@@ -12,8 +12,8 @@
 # students of the seeds in turn.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
-# shellcheck source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib_methods.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_methods.sh"
 
 check() {
     case $reduction in batchmean | elemmean) ;; *) die "--reduction: batchmean or elemmean" ;; esac

@@ -10,8 +10,8 @@
 # --help lists the flags. At --scale full resnet32x4 stands in for the ResNet-18.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
-# shellcheck source=lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib_methods.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_methods.sh"
 
 settings "$@" <<'TABLE'
 student        | plain2 | mobilenetv2
