@@ -22,6 +22,7 @@ settings() {
         [ "${!i}" != --scale ] || [ "${!next}" != full ] || column=3
     done
     table=$( (common_settings && cat) | cut -d '|' -f "1,$column")
+    augment='' # not the environment's
     flags "$@" <<<"$table"
     case $scale in small | full) ;; *) die "--scale: small or full" ;; esac
     [ -n "$output" ] || output=$(basename "$0" .sh)
@@ -97,10 +98,10 @@ enter() {
     cd "$output" || exit
     if [ -n "$cifar100" ]; then
         train=cifar100:$cifar100/train.bin test=cifar100:$cifar100/test.bin
-        augment=crop4,flip
+        augment=${augment:-crop4,flip}
     else
         train=hdf5:train.h5:/x,/y test=hdf5:test.h5:/x,/y
-        augment=crop2
+        augment=${augment:-crop2}
         stage train.h5 kd-synth -q -n "$samples" --seed 1 -o train.h5
         stage test.h5 kd-synth -q -n "$samples" --seed 2 -o test.h5
     fi
@@ -187,11 +188,14 @@ teacher_of() {
 }
 
 # dump CACHE MODEL [OPTION...]: soft labels of the training set; without options in as
-# many views as a student has epochs. The rows are dense: they serve every temperature.
+# many views as a student has epochs, where they differ. The rows are dense: they serve
+# every temperature.
 dump() {
     local cache=$1 model=$2
     shift 2
-    [ $# -gt 0 ] || set -- --augment "$augment" --views "$epochs"
+    if [ $# -eq 0 ] && [ "$augment" != none ]; then
+        set -- --augment "$augment" --views "$epochs"
+    fi
     stage "$cache" kd-dump -q --teacher "model:$model" --data "$train" --temperature 4 \
         "$@" -o "$cache"
 }

@@ -12,6 +12,8 @@ users are given, the leader or the student where there is one, else the mean of 
 `mean of all` that of the mean of their probabilities; `own ensemble` that of the gate or
 the fused classifier where the method has one. Seconds are those of all networks together.
 In --ramp-epochs what they learn from each other gains its weight, where there is a ramp.
+--augment LIST is that of all networks; unless it is given, crop4,flip for CIFAR-100 and
+crop2 for the built-in dataset.
 TEXT
 }
 
@@ -23,6 +25,7 @@ student     | resnet8 | resnet32
 epochs      | 8       | 300
 ramp-epochs | 2       | 80
 batch       | 64      | 128
+augment     |         |
 TABLE
 }
 

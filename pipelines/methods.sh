@@ -14,11 +14,9 @@ set -euo pipefail
 
 from=$PWD
 check() {
+    local method
     for method in $methods; do
-        case $method in
-        ensemble | takd | born-again | tf-kd | annealing-kd | pro-kd | codistill | saved) ;;
-        *) die "--methods: there is no $method" ;;
-        esac
+        [[ " $all " == *" $method "* ]] || die "--methods: there is no $method"
     done
 }
 all='ensemble takd born-again tf-kd annealing-kd pro-kd codistill saved'

@@ -12,6 +12,12 @@ set -euo pipefail
 # shellcheck source=lib_peers.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
+check() {
+    local method
+    for method in $methods; do
+        [[ " $all " == *" $method "* ]] || die "--methods: there is no $method"
+    done
+}
 all='dml one okddip ffl afd prokt codistill-peers peers-then-cache'
 from=$PWD
 settings "$@" < <(peer_settings && echo "methods | $all | $all")
@@ -23,7 +29,6 @@ while [ $# -gt 0 ]; do
 done
 cd "$from"
 for method in $methods; do
-    [[ " $all " == *" $method "* ]] || die "--methods: there is no $method"
     say "$method"
     directory=$into
     [ "$scale" = small ] || directory=$into/$method
