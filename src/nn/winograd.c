@@ -1,125 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Convolutions by Winograd's minimal filtering. */
-#define KD_WIDTH 16
 #include "nn/winograd_internal.h"
 
-#include "nn/lanes_internal.h"
+#include "nn/winograd_lines_internal.h"
 
 #include <string.h>
 
-/* A product and its sum in one instruction. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("fp-contract=fast")
-#endif
-
-#if defined(__x86_64__)
-#define WIDE __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,fma")))
-#else
-#define WIDE
-#endif
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-
-#define LANES  16
-#define SIDE   6             /* of a tile of values, and of its points */
-#define POINTS (SIDE * SIDE) /* of a tile */
-#define STEP   4             /* of a tile of results: the tiles' distance */
-#define ROWS   16            /* tiles that a product takes at a time */
-#define AHEAD  2             /* tiles, of that which is read or written */
-
-/* The points 0, A, -A, B, -B and infinity. */
-#define A  0.625F
-#define B  1.5F
-#define A2 (A * A)
-#define B2 (B * B)
-
-/* One over the product of a point's distances from all the others. */
-#define AT_0 (1 / (A2 * B2))
-#define AT_A (1 / (2 * A2 * (A2 - B2)))
-#define AT_B (1 / (2 * B2 * (B2 - A2)))
-
-/* -- one dimension of the transforms ------------------------------------ */
-
-/* Vectors come from `from`, so many apart, and go to `to`. */
-
-/* B': six values at the points. */
-INLINE WIDE void values_line(const kd_lanes *from, size_t apart, kd_lanes *to,
-                             size_t to_apart)
-{
-    const kd_lanes d0 = from[0], d1 = from[apart], d2 = from[2 * apart],
-                   d3 = from[3 * apart], d4 = from[4 * apart], d5 = from[5 * apart];
-    const kd_lanes even_a = d4 - B2 * d2, odd_a = d3 - B2 * d1;
-    const kd_lanes even_b = d4 - A2 * d2, odd_b = d3 - A2 * d1;
-
-    to[0] = d4 - (A2 + B2) * d2 + A2 * B2 * d0;
-    to[to_apart] = even_a + A * odd_a;
-    to[2 * to_apart] = even_a - A * odd_a;
-    to[3 * to_apart] = even_b + B * odd_b;
-    to[4 * to_apart] = even_b - B * odd_b;
-    to[5 * to_apart] = d5 - (A2 + B2) * d3 + A2 * B2 * d1;
-}
-
-/* A': four results from six points. */
-INLINE WIDE void results_line(const kd_lanes *from, size_t apart, kd_lanes *to,
-                              size_t to_apart)
-{
-    const kd_lanes sum_a = from[apart] + from[2 * apart],
-                   sum_b = from[3 * apart] + from[4 * apart];
-    const kd_lanes odd_a = from[apart] - from[2 * apart],
-                   odd_b = from[3 * apart] - from[4 * apart];
-
-    to[0] = from[0] + sum_a + sum_b;
-    to[to_apart] = A * odd_a + B * odd_b;
-    to[2 * to_apart] = A2 * sum_a + B2 * sum_b;
-    to[3 * to_apart] = from[5 * apart] + A * A2 * odd_a + B * B2 * odd_b;
-}
-
-/* A: four gradients of results at the points. */
-INLINE WIDE void gradients_line(const kd_lanes *from, size_t apart, kd_lanes *to,
-                                size_t to_apart)
-{
-    const kd_lanes e0 = from[0], e1 = from[apart], e2 = from[2 * apart],
-                   e3 = from[3 * apart];
-    const kd_lanes even_a = e0 + A2 * e2, odd_a = e1 + A2 * e3;
-    const kd_lanes even_b = e0 + B2 * e2, odd_b = e1 + B2 * e3;
-
-    to[0] = e0;
-    to[to_apart] = even_a + A * odd_a;
-    to[2 * to_apart] = even_a - A * odd_a;
-    to[3 * to_apart] = even_b + B * odd_b;
-    to[4 * to_apart] = even_b - B * odd_b;
-    to[5 * to_apart] = e3;
-}
-
-/* G: three weights at the points. */
-INLINE WIDE void weights_line(const kd_lanes *from, size_t apart, kd_lanes *to,
-                              size_t to_apart)
-{
-    const kd_lanes w0 = from[0], w1 = from[apart], w2 = from[2 * apart];
-    const kd_lanes even_a = AT_A * w0 + AT_A * A2 * w2,
-                   even_b = AT_B * w0 + AT_B * B2 * w2;
-
-    to[0] = AT_0 * w0;
-    to[to_apart] = even_a + AT_A * A * w1;
-    to[2 * to_apart] = even_a - AT_A * A * w1;
-    to[3 * to_apart] = even_b + AT_B * B * w1;
-    to[4 * to_apart] = even_b - AT_B * B * w1;
-    to[5 * to_apart] = w2;
-}
-
-/* G': three gradients of weights from six points. */
-INLINE WIDE void kernel_line(const kd_lanes *from, size_t apart, kd_lanes *to,
-                             size_t to_apart)
-{
-    const kd_lanes sum_a = AT_A * (from[apart] + from[2 * apart]),
-                   sum_b = AT_B * (from[3 * apart] + from[4 * apart]);
-    const kd_lanes odd_a = AT_A * (from[apart] - from[2 * apart]),
-                   odd_b = AT_B * (from[3 * apart] - from[4 * apart]);
-
-    to[0] = AT_0 * from[0] + sum_a + sum_b;
-    to[to_apart] = A * odd_a + B * odd_b;
-    to[2 * to_apart] = from[5 * apart] + A2 * sum_a + B2 * sum_b;
-}
+#define ROWS  16 /* tiles that a product takes at a time */
+#define AHEAD 2  /* tiles, of that which is read or written */
 
 /* -- tiles -------------------------------------------------------------- */
 
@@ -512,51 +400,4 @@ void kd_winograd_gradient(const struct winograd *w, const float *x, const float 
     for (size_t b = 0; b < w->out / LANES; b++)
         for (size_t c = 0; c < w->in; c++)
             kernel_of_points(w, space, b, c, blocks);
-}
-
-/* -- weights ------------------------------------------------------------ */
-
-/* The kernels from one channel in to a block of channels out. Going back, the array's
- * channels change places, and its kernels are turned round. */
-static void read_kernels(const struct winograd *w, const float *blocks, bool back,
-                         size_t b, size_t channel, float *to)
-{
-    const size_t area = LANES * LANES;
-
-    if (!back) {
-        const float *from = blocks +
-                            (b * (w->in / LANES) + channel / LANES) * 9 * area +
-                            channel % LANES * LANES;
-        for (size_t i = 0; i < 9; i++)
-            memcpy(to + i * LANES, from + i * area, LANES * sizeof *to);
-        return;
-    }
-    const float *from =
-        blocks + (channel / LANES * (w->out / LANES) + b) * 9 * area + channel % LANES;
-    for (size_t i = 0; i < 9; i++)
-        for (size_t lane = 0; lane < LANES; lane++)
-            to[i * LANES + lane] = from[(8 - i) * area + lane * LANES];
-}
-
-WIDE static void kernels_at_points(const struct winograd *w, const float *blocks,
-                                   bool back, size_t b, size_t channel, float *points)
-{
-    const size_t apart = w->out / LANES * w->in;
-    kd_lanes kernel[9], middle[3 * SIDE];
-    kd_lanes *to = &KD_AT(points, b * w->in + channel);
-
-    read_kernels(w, blocks, back, b, channel, (float *)kernel);
-    UNROLL for (size_t i = 0; i < 3; i++)
-        weights_line(kernel + i * 3, 1, middle + i * SIDE, 1);
-    UNROLL for (size_t j = 0; j < SIDE; j++)
-        weights_line(middle + j, SIDE, to + j * apart, SIDE * apart);
-}
-
-void kd_winograd_weights(const struct winograd *w, const float *blocks, bool back,
-                         float *points)
-{
-#pragma omp parallel for collapse(2) num_threads((int)w->threads)
-    for (size_t b = 0; b < w->out / LANES; b++)
-        for (size_t c = 0; c < w->in; c++)
-            kernels_at_points(w, blocks, back, b, c, points);
 }
