@@ -11,7 +11,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
 settings "$@" < <(peer_settings)
-publish_peers
+publish_peers '[150, 225]'
 [ "$scale" = small ] || published+=(--weight-decay 1e-4)
 
 independent 2

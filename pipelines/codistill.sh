@@ -17,10 +17,10 @@
 #         [--cifar100 DIRECTORY] [--scale full] [-o DIRECTORY] ...
 #
 # --help lists the flags. METHOD:N has rounds of N epochs, one cut at the burn-in's
-# end: its soft labels are stale by N/2 epochs in the mean, the last column says it in steps (mean/most). The learning rate falls
-# from epoch to epoch along a cosine over all rounds; the optimizer begins each round
-# without memory. --data-split disjoint gives each network a part of the data of its own,
-# on which the others are dumped.
+# end: its soft labels are stale by N/2 epochs in the mean, the last column says it in
+# steps (mean/most). The learning rate falls from epoch to epoch along a cosine over all
+# rounds; the optimizer begins each round without memory. --data-split disjoint gives each
+# network a part of the data of its own, on which the others are dumped.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
 # shellcheck source=lib_methods.sh
@@ -208,19 +208,6 @@ for seed in $seeds; do
         done
     done
 done
-
-# churn NAME...: of retrains, "churn, %  mean |p - q|"
-churn() {
-    local name models=()
-    [ $# -ge 2 ] || { echo - && return; }
-    for name; do
-        [ ! -e "$name/model.h5" ] || name=$name/model.h5
-        models+=("$name")
-    done
-    kd-eval -q --churn --json --data "$test" "${models[@]}" |
-        awk -F '[:,]' '/"churn_mean"/ { c = 100 * $2 } /"difference_mean"/ { d = $2 }
-                       END { printf "%6.2f %7.4f", c, d }'
-}
 
 # finals NAME ROUNDS NUMBER...: the networks of the last round, seed by seed.
 finals() {

@@ -11,8 +11,9 @@ set -euo pipefail
 # shellcheck source=lib_peers.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
-settings "$@" < <(peer_settings && printf '%s\n' 'other | resnet14 | wrn-28-10' 'batch | 64 | 64')
-publish_peers
+settings "$@" < <(peer_settings && printf '%s\n' 'other | resnet14 | wrn-28-10' 'batch | 64 | 64' \
+    'epochs | 8 | 200')
+publish_peers '[60, 120, 180]'
 
 independent 2
 pair=(--network "$student" --peers 2)

@@ -75,12 +75,18 @@ of its teachers' training, of dumping and merging their soft labels, its own.
 TEXT
 }
 
-check_settings() {
-    local seed network
-    for network in student teacher; do # files are named after it
-        [[ ${!network} =~ ^[a-z0-9.-]+$ ]] ||
-            die "--$network: '${!network}': a network by its name, such as plain2"
+# named FLAG...: networks by their names, after which files are called.
+named() {
+    local flag
+    for flag; do
+        [[ ${!flag} =~ ^[a-z0-9.-]+$ ]] ||
+            die "--$flag: '${!flag}': a network by its name, such as plain2"
     done
+}
+
+check_settings() {
+    local seed
+    named student teacher
     count samples teachers epochs teacher_epochs footsteps
     for seed in $seeds; do
         [[ $seed =~ ^[1-9][0-9]*$ ]] || die "--seeds: '$seed' is no number from 1"

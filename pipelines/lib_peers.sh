@@ -29,21 +29,27 @@ augment     |         |
 TABLE
 }
 
-# What full scale has besides: the schedule that ONE, FFL and OKDDip share.
+# publish_peers MILESTONES: at full scale the rate falls to a tenth at these epochs.
 publish_peers() {
     [ "$scale" = full ] || return 0
-    published=(--schedule multistep --milestones '[150, 225]' --lr 0.1 --warmup 0)
+    published=(--schedule multistep --milestones "$1" --lr 0.1 --warmup 0)
 }
 
-# peers NAME METHOD OPTION...: trains networks together into the directory NAME-SEED of
-# every seed.
+# team NAME METHOD SEED OPTION...: trains networks together into the directory NAME-SEED.
+team() {
+    local name=$1-$3 method=$2 seed=$3
+    shift 3
+    stage "$name" kd-peers -q --method "$method" --data "$train" --test "$test" \
+        --batch "$batch" --epochs "$epochs" --augment "$augment" --seed "$seed" \
+        "${published[@]}" "$@" -o "$name"
+}
+
+# peers NAME METHOD OPTION...: of every seed.
 peers() {
     local name=$1 method=$2 seed
     shift 2
     for seed in $seeds; do
-        stage "$name-$seed" kd-peers -q --method "$method" --data "$train" --test "$test" \
-            --batch "$batch" --epochs "$epochs" --augment "$augment" --seed "$seed" \
-            "${published[@]}" "$@" -o "$name-$seed"
+        team "$name" "$method" "$seed" "$@"
     done
 }
 

@@ -2,6 +2,20 @@
 # What the published methods gave, in a table: accuracy, gain and what it cost. Sourced by
 # lib_methods.sh.
 
+# churn NAME...: of retrains, networks or caches of the test set: the percentage of samples
+# that two of them say different classes of, and their mean |p - q|.
+churn() {
+    local name models=()
+    [ $# -ge 2 ] || { echo - && return; }
+    for name; do
+        [ ! -e "$name/model.h5" ] || name=$name/model.h5
+        models+=("$name")
+    done
+    kd-eval -q --churn --json --data "$test" "${models[@]}" |
+        awk -F '[:,]' '/"churn_mean"/ { c = 100 * $2 } /"difference_mean"/ { d = $2 }
+                       END { printf "%6.2f %7.4f", c, d }'
+}
+
 # costs NAME...: the seconds of teachers, dumps, merges and the student that one of these
 # needs, in the mean, by what their commands name: teachers are all networks but the last
 # one, and its earlier rounds (--start). Of a teacher that is wanted as it was after an

@@ -13,7 +13,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
 settings "$@" < <(peer_settings && echo 'members | 4 | 4')
-publish_peers
+publish_peers '[150, 225]'
 
 independent "$members"
 group=(--network "$student" --peers "$members" --ramp-epochs "$ramp_epochs")

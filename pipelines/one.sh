@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
 settings "$@" < <(peer_settings && echo 'branches | 3 | 3')
-publish_peers
+publish_peers '[151, 225]'
 [ "$scale" = small ] || published+=(--no-nesterov --weight-decay 1e-4)
 
 independent "$branches"

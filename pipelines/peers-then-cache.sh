@@ -5,14 +5,18 @@
 #
 #     pipelines/peers-then-cache.sh [--cifar100 DIRECTORY] [-o DIRECTORY] ...
 #
-# --help lists the flags; --pupil is the smaller student's network.
+# --help lists the flags; --pupil is the smaller student's network, which is trained in
+# batches of 128.
 # shellcheck disable=SC2154 # settings sets them
 set -euo pipefail
 # shellcheck source=lib_peers.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
+check() {
+    named pupil
+}
 settings "$@" < <(peer_settings && echo 'pupil | plain2 | resnet20')
-publish_peers
+publish_peers '[150, 225]'
 
 independent 2
 peers dml dml --network "$student" --peers 2

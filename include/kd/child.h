@@ -17,8 +17,9 @@
  *         ... in this process: result->end, ->status, ->data ...
  *     }
  *     const struct kd_children children = {
- *         .what = "looking", .count = files, .at_once = 2, .limits = {.seconds = 60,
- * .memory = 1 << 30}, .body = look, .ended = note, .context = &mine};
+ *         .what = "looking", .count = files, .at_once = 2,
+ *         .limits = {.seconds = 60, .memory = 1 << 30},
+ *         .body = look, .ended = note, .context = &mine};
  *     KD_TRY(kd_children_run(&children));
  *
  * A child has one compute thread: a process that descends from one with a pool of

@@ -10,9 +10,12 @@
  *     struct kd_graph *g = NULL;
  *     KD_TRY(kd_graph_new(128, true, &g));
  *     struct kd_tensor *x = kd_graph_input(g, 3, 32, 32);
- *     struct kd_tensor *y = kd_graph_conv(g, x, "conv1", &(struct kd_conv){16, 3, 1,
- * 1}); y = kd_graph_batch_norm(g, y, NULL, true, "bn1"); y = kd_graph_average_pool(g,
- * y); y = kd_graph_dense(g, y, "fc", 100); kd_graph_output(g, y);
+ *     struct kd_conv conv = {.channels = 16, .kernel = 3, .stride = 1, .padding = 1};
+ *     struct kd_tensor *y = kd_graph_conv(g, x, "conv1", &conv);
+ *     y = kd_graph_batch_norm(g, y, NULL, true, "bn1");
+ *     y = kd_graph_average_pool(g, y);
+ *     y = kd_graph_dense(g, y, "fc", 100);
+ *     kd_graph_output(g, y);
  *     KD_TRY(kd_graph_plan(g));
  *     loop:
  *         kd_tensor_set(x, pixels);

@@ -49,8 +49,9 @@ struct kd_adam {
 
 struct kd_optimizer;
 
-/* Several may work on one graph, as long as each has its own parameters to learn:
- * a step is over all that have a gradient. KD_EUSAGE for betas outside 0 to 1. */
+/* Several may work on one graph: each step is over all parameters that the last backward
+ * pass reached, those that another one has just stepped among them; each keeps moments of
+ * its own. KD_EUSAGE for betas outside 0 to 1. */
 enum kd_status kd_optimizer_new(struct kd_graph *graph, const struct kd_sgd *sgd,
                                 struct kd_optimizer **optimizer) KD_CHECKED;
 enum kd_status kd_optimizer_new_adam(struct kd_graph *graph, const struct kd_adam *adam,

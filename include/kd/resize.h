@@ -2,9 +2,10 @@
 /*
  * Resizing: images of any size become samples of one.
  *
- *     const struct kd_resize how = {.side = 256, .crop_height = 224, .crop_width =
- * 224}; KD_TRY(kd_resize_shape(&how, image, &shape)); KD_TRY(kd_resize_apply(&how,
- * KD_U8, image, pixels, sample));
+ *     const struct kd_resize how = {
+ *         .side = 256, .crop_height = 224, .crop_width = 224};
+ *     KD_TRY(kd_resize_shape(&how, image, &shape));
+ *     KD_TRY(kd_resize_apply(&how, KD_U8, image, pixels, sample));
  *
  * The filter is bilinear and antialiased, that of Pillow's Image.resize(BILINEAR) and
  * of torchvision's Resize on Pillow images, bit by bit. With r = in/out of a side and

@@ -7,8 +7,9 @@
  * Equal runs leave equal bytes: where other programs put the time of day there is the
  * epoch, so that TensorBoard's relative time counts epochs.
  *
- *     KD_TRY(kd_tensorboard_begin(directory, metrics));     when a run starts or goes
- * on loop: KD_TRY(kd_tensorboard_add(directory, line));    an epoch
+ *     KD_TRY(kd_tensorboard_begin(directory, metrics));  a run starts, or goes on
+ *     loop:
+ *         KD_TRY(kd_tensorboard_add(directory, line));   an epoch
  *
  * Format: records of TFRecord (length, data, each with a masked CRC-32C) of the
  * protocol buffer tensorflow.Event, of which these fields are used: wall_time 1, step

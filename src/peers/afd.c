@@ -317,6 +317,7 @@ const struct kd_method kd_method_afd = {
     .settings_size = sizeof paper,
     .options = options,
     .defaults = defaults,
+    .check = kd_peers_check_mutual,
     .build = build,
     .step = step,
 };

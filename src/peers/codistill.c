@@ -6,7 +6,7 @@
  *
  *     loss of k = CE(y, p_k) + KL(mean of the others' stale p || p_k), temperature 1,
  *
- * after `burn-in` epochs on the labels alone. An exchange at every step is deep mutual
+ * after `burn-in` epochs on the labels alone (a ramp counts from the run's begin). An exchange at every step is deep mutual
  * learning with targets in eval mode; pipelines/codistill.sh has the same in rounds,
  * through caches.
  */
@@ -91,6 +91,24 @@ static enum kd_status exchange(struct kd_team *team)
     return status;
 }
 
+/* targets = what the stale copies but `except` (num_members: all) predict of p->shown. */
+static enum kd_status ask(struct kd_peers *p, size_t except)
+{
+    const struct kd_team *team = p->learning;
+    const size_t count = team->num_members, n = p->shown->size * p->sizes.classes;
+
+    for (size_t j = 0; j < count; j++) {
+        float *q = p->targets + j * n;
+        if (j == except)
+            continue;
+        const enum kd_status status = kd_part_predict(p, team->part[count + j], q);
+        if (status != KD_OK)
+            return status;
+        kd_peers_soften(p, q, p->loss.temperature, q);
+    }
+    return KD_OK;
+}
+
 static enum kd_status step(struct kd_peers *p)
 {
     const struct settings *s = p->settings;
@@ -101,12 +119,16 @@ static enum kd_status step(struct kd_peers *p)
 
     if (learns && (p->steps_done - s->burn_in * p->steps) % s->every == 0)
         KD_TRY(exchange(team));
+    if (learns && !s->own_batches)
+        KD_TRY(ask(p, count));
     for (size_t k = 0; k < count; k++) {
         struct kd_member *member = &team->member[k];
         p->shown = p->batch[k];
         KD_TRY(kd_part_show(p, team, member->part));
+        if (learns && s->own_batches)
+            KD_TRY(ask(p, k));
         if (learns)
-            KD_TRY(kd_parts_mean(p, team->part + count, count, k, p->target));
+            kd_peers_mean(p, p->targets, count, k, p->target);
         KD_TRY(kd_member_learn(p, member, learns ? p->target : NULL, 1));
         KD_TRY(kd_part_improve(p, member->part));
     }

@@ -12,10 +12,11 @@
  *
  *     gauss-seidel   Algorithm 1 of the paper: of one batch, network after network; one
  *                    that has been updated is asked again before the next one learns
- * (and its batch norms see the batch a second time) simultaneous   of one batch, all
- * before any of them is updated alternating    each network has batches of its own,
- * drawn in an order of its own, to which the others answer with the weights they have
- * by then: what the authors' code does. K networks cost K^2 forward passes
+ *                    (and its batch norms see the batch a second time)
+ *     simultaneous   of one batch, all before any of them is updated
+ *     alternating    each network has batches of its own, drawn in an order of its own,
+ *                    to which the others answer with the weights they have by then: what
+ *                    the authors' code does. K networks cost K^2 forward passes
  *
  * Small networks that are fresh and taught by each other at a high learning rate may
  * agree on knowing nothing: equal, even answers, a loss of log(classes) and hardly any
@@ -137,6 +138,7 @@ const struct kd_method kd_method_dml = {
     .settings = &paper,
     .settings_size = sizeof paper,
     .options = options,
+    .check = kd_peers_check_mutual,
     .own_batches = own_batches,
     .build = build,
     .step = step,

@@ -112,6 +112,7 @@ static struct kd_tensor *fuse(struct kd_part *part, const struct kd_team *team,
     struct kd_conv depthwise = {.kernel = 3, .stride = 1, .padding = 1},
                    pointwise = {team->member[0].map->channels, 1, 1, 0};
 
+    _Static_assert(KD_MAX_PEERS <= KD_MAX_TENSORS, "a tensor for each member's map");
     for (size_t k = 0; k < team->num_members; k++) {
         part->tensor[k] = kd_part_input_like(part, team->member[k].map);
         depthwise.channels += team->member[k].map->channels;

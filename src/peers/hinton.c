@@ -92,7 +92,7 @@ static enum kd_status step(struct kd_peers *p)
 
     KD_TRY(kd_team_show(p, team));
     if (p->exchange)
-        KD_TRY(kd_parts_mean(p, team->part + first, teachers, teachers, p->target));
+        KD_TRY(kd_parts_mean(p, team->part + first, teachers, p->target));
     for (size_t k = 0; k < team->num_members; k++) {
         KD_TRY(kd_member_learn(p, &team->member[k], p->target, 1));
         KD_TRY(kd_part_improve(p, team->member[k].part));

@@ -197,6 +197,34 @@ void kd_team_mean(const struct kd_peers *p, const struct kd_team *team, size_t e
     kd_team_mean_at(p, team, except, p->loss.temperature, q);
 }
 
+void kd_peers_mean(const struct kd_peers *p, const float *all, size_t count,
+                   size_t except, float *q)
+{
+    const size_t n = p->shown->size * p->sizes.classes;
+    size_t added = 0;
+
+    for (size_t j = 0; j < count; j++)
+        if (j != except)
+            add(q, all + j * n, n, added++ == 0);
+    divide(q, n, added);
+}
+
+enum kd_status kd_parts_mean(struct kd_peers *p, struct kd_part *const *still,
+                             size_t count, float *q)
+{
+    const size_t n = p->shown->size * p->sizes.classes;
+
+    for (size_t j = 0; j < count; j++) {
+        const enum kd_status status = kd_part_predict(p, still[j], p->spare);
+        if (status != KD_OK)
+            return status;
+        kd_peers_soften(p, p->spare, p->loss.temperature, p->spare);
+        add(q, p->spare, n, j == 0);
+    }
+    divide(q, n, count);
+    return KD_OK;
+}
+
 void kd_team_mean_logits(const struct kd_peers *p, const struct kd_team *team,
                          size_t except, float *z)
 {

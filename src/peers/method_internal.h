@@ -254,10 +254,10 @@ enum kd_status kd_team_show(struct kd_peers *p, struct kd_team *team) KD_CHECKED
 enum kd_status kd_part_predict(struct kd_peers *p, struct kd_part *still,
                                float *z) KD_CHECKED;
 
-/* The same of `count` still networks but `except` (count: of all): the mean of their
- * probabilities, at the loss's temperature, into q [batch][classes]. Uses p->spare. */
+/* The same of `count` still networks: the mean of their probabilities, at the loss's
+ * temperature, into q [batch][classes]. Uses p->spare. */
 enum kd_status kd_parts_mean(struct kd_peers *p, struct kd_part *const *still,
-                             size_t count, size_t except, float *q) KD_CHECKED;
+                             size_t count, float *q) KD_CHECKED;
 
 /* The member's loss, hard + factor * soft against `target` (probabilities at the
  * temperature, or NULL for the labels alone), with the labels of p->batch[its index]:
@@ -297,12 +297,20 @@ enum kd_status kd_team_learn_mutually(struct kd_peers *p, double factor) KD_CHEC
 void kd_peers_soften(const struct kd_peers *p, const float *z, double temperature,
                      float *q);
 
+/* q [batch][classes] = the mean of all [count][batch][classes] but `except`. */
+void kd_peers_mean(const struct kd_peers *p, const float *all, size_t count,
+                   size_t except, float *q);
+
 /* q = the mean of the probabilities, at the loss's temperature, of all members but
  * `except` (num_members: of all); z = the mean of their logits. */
 void kd_team_mean(const struct kd_peers *p, const struct kd_team *team, size_t except,
                   float *q);
 void kd_team_mean_logits(const struct kd_peers *p, const struct kd_team *team,
                          size_t except, float *z);
+
+/* For `check`: a mean of divergences is that from the mean if they are forward ones. */
+enum kd_status kd_peers_check_mutual(const struct kd_peers_recipe *recipe,
+                                     const void *settings) KD_CHECKED;
 
 /* What ONE, CL-ILR, FFL and OKDDip have instead of the usual values: temperature 3, and
  * a ramp of 80 epochs. */

@@ -21,10 +21,11 @@
  *     targets       all: the control with projections at random
  *
  * `okddip-mix logits` mixes z and then takes the softmax, for t_a and t_m, as the
- * authors' code does. `okddip-weights mean` has t_m as target of all, the control
- * without attention. A peer that listens to itself alone, alpha_aa = 1, has nothing to
- * learn from the others, and its loss is then least: "alpha_self" among the figures of
- * an epoch is the mean of the alpha_aa.
+ * authors' code does; the 1e-7 that it adds within logarithms is left out.
+ * `okddip-weights mean` has t_m as target of all, the control without attention. A peer
+ * that listens to itself alone, alpha_aa = 1, has nothing to learn from the others, and
+ * its loss is then least: "alpha_self" among the figures of an epoch is the mean of the
+ * alpha_aa.
  *
  * The networks are whole, or with `okddip-branches` branches of one trunk. w climbs as
  * the recipe's ramp does, over 80 epochs. The authors have three peers and a leader,
@@ -171,6 +172,10 @@ static enum kd_status check_features(const struct kd_team *team)
 {
     const struct kd_tensor *first = team->member[0].features;
 
+    if (!first->blocked)
+        return kd_fail(KD_ERECIPE,
+                       "networks: peer1 has no hidden layer, whose features "
+                       "okddip's attention could compare");
     for (size_t a = 1; a < peers_of(team); a++) {
         const struct kd_tensor *h = team->member[a].features;
         if (h->channels != first->channels || h->height != first->height ||

@@ -92,6 +92,16 @@ static const struct kd_method_option options[] = {
       .help = "prokt-dual: how fast the multiplier changes"}},
     {0}};
 
+static enum kd_status check(const struct kd_peers_recipe *recipe, const void *settings)
+{
+    (void)settings;
+    if (recipe->independent || recipe->base.ramp.kind == KD_RAMP_NONE)
+        return KD_OK;
+    return kd_fail(KD_ERECIPE,
+                   "ramp: prokt's student learns from its teacher alone, and "
+                   "would begin with nothing: leave it out");
+}
+
 static void name_member(size_t k, size_t count, char name[24])
 {
     (void)count;
@@ -104,8 +114,8 @@ static enum kd_status build(struct kd_peers *p, struct kd_team *team)
     enum kd_status status = KD_EBUG;
 
     KD_TRY(kd_team_networks(p, team));
-    team->part[TEACHER]->rule[0].schedule.lr *= s->teacher_rate;
     if (team->learning && p->exchange) {
+        team->part[TEACHER]->rule[0].schedule.lr *= s->teacher_rate;
         KD_TRY(kd_team_add_copy(p, team, TEACHER, "still teacher"));
         KD_TRY(kd_team_add_copy(p, team, STUDENT, "still student"));
     }
@@ -130,7 +140,7 @@ static enum kd_status begin(struct kd_peers *p)
 {
     const struct settings *s = p->settings;
 
-    if (s->zero_heads) {
+    if (s->zero_heads && p->exchange) {
         zero_head(p->learning->part[TEACHER]->graph);
         zero_head(p->learning->part[STUDENT]->graph);
     }
@@ -242,6 +252,7 @@ const struct kd_method kd_method_prokt = {
     .settings_size = sizeof paper,
     .options = options,
     .name_member = name_member,
+    .check = check,
     .build = build,
     .begin = begin,
     .step = step,

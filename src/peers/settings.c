@@ -4,7 +4,9 @@
 #include "peers/engine_internal.h"
 
 #include "kd/list.h"
+#include "kd/log.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +41,7 @@ void kd_peers_recipe_init(struct kd_peers_recipe *recipe)
     unset(&recipe->base);
     for (size_t m = 0; kd_methods[m] != NULL; m++) {
         recipe->methods[m] = kd_methods[m]->name;
+        assert(kd_methods[m]->settings_size <= KD_PEERS_SETTINGS);
         if (kd_methods[m]->settings_size > 0)
             memcpy(recipe->settings[m].bytes, kd_methods[m]->settings,
                    kd_methods[m]->settings_size);
@@ -125,6 +128,7 @@ void kd_peers_recipe_options(struct kd_peers_recipe *recipe,
             options[count++] = method_option(recipe, m, o);
     }
     count += base_options(&recipe->base, options + count);
+    assert(count < KD_PEERS_OPTIONS);
     options[count] = (struct kd_option){0};
 }
 
@@ -175,6 +179,8 @@ static void settle(struct kd_peers_recipe *r, const struct kd_program *program)
     usual.loss.hard = usual.loss.soft = usual.loss.temperature = 1;
     if (r->chosen->defaults != NULL)
         r->chosen->defaults(&usual);
+    if (r->independent) /* whatever share of the loss the others leave the labels */
+        usual.loss.hard = 1;
     count = base_options(&r->base, ours);
     base_options(&usual, theirs);
     for (size_t i = 0; i < count; i++)
@@ -319,6 +325,29 @@ static enum kd_status check_base(struct kd_recipe *base,
     return status;
 }
 
+static enum kd_status check_alone(const struct kd_peers_recipe *r)
+{
+    if (!r->independent || r->base.loss.hard > 0)
+        return KD_OK;
+    return kd_fail(KD_ERECIPE, "hard: 0 leaves independent networks nothing to learn "
+                               "from");
+}
+
+/* A ramp is as long as it was published, for runs of hundreds of epochs. */
+static void tell_ramp(const struct kd_peers_recipe *r)
+{
+    const struct kd_ramp *ramp = &r->base.ramp;
+    const uint64_t epochs = r->base.epochs;
+
+    if (!r->independent && ramp->kind != KD_RAMP_NONE && ramp->epochs > epochs)
+        kd_log(
+            KD_LOG_WARNING,
+            "ramp-epochs: %llu, but the run ends after %llu, when what networks learn "
+            "from each other has %.2f of its weight",
+            (unsigned long long)ramp->epochs, (unsigned long long)epochs,
+            kd_ramp_weight(ramp, epochs - 1));
+}
+
 enum kd_status kd_peers_recipe_check(struct kd_peers_recipe *recipe,
                                      const struct kd_program *program)
 {
@@ -333,8 +362,10 @@ enum kd_status kd_peers_recipe_check(struct kd_peers_recipe *recipe,
     kd_arch_text(&recipe->arch[0], text);
     KD_TRY(kd_yaml_parse(text, "networks", &first));
     KD_TRY(check_base(&recipe->base, program, first));
+    KD_TRY(check_alone(recipe));
     if (recipe->chosen->check != NULL)
         KD_TRY(recipe->chosen->check(recipe, recipe->settings[recipe->method].bytes));
+    tell_ramp(recipe);
     status = KD_OK;
 out:
     kd_yaml_free(first);
@@ -350,7 +381,8 @@ static void write_value(FILE *to, const struct kd_option *o)
         fprintf(to, " %s %d", o->name, *(const bool *)o->value);
         break;
     case KD_OPTION_U64:
-        fprintf(to, " %s %llu", o->name, *(const unsigned long long *)o->value);
+        fprintf(to, " %s %llu", o->name,
+                (unsigned long long)*(const uint64_t *)o->value);
         break;
     case KD_OPTION_F64:
         fprintf(to, " %s %.17g", o->name, *(const double *)o->value);

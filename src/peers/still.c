@@ -108,24 +108,3 @@ enum kd_status kd_part_predict(struct kd_peers *p, struct kd_part *still, float 
     }
     return KD_OK;
 }
-
-enum kd_status kd_parts_mean(struct kd_peers *p, struct kd_part *const *still,
-                             size_t count, size_t except, float *q)
-{
-    const size_t n = p->shown->size * p->sizes.classes;
-    const float share = (float)(except < count ? count - 1 : count);
-    bool first = true;
-
-    for (size_t j = 0; j < count; j++) {
-        if (j == except)
-            continue;
-        const enum kd_status status = kd_part_predict(p, still[j], p->spare);
-        if (status != KD_OK)
-            return status;
-        kd_peers_soften(p, p->spare, p->loss.temperature, p->spare);
-        for (size_t i = 0; i < n; i++)
-            q[i] = (first ? 0 : q[i]) + p->spare[i] / share;
-        first = false;
-    }
-    return KD_OK;
-}

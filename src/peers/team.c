@@ -149,6 +149,10 @@ enum kd_status kd_team_branches(struct kd_peers *p, struct kd_team *team, double
         return status;
     *trunk = kd_network_trunk(part->graph, &p->recipe->arch[0], p->sizes.classes, "",
                               kd_part_samples(p, part));
+    if (*trunk == part->samples && *trunk != NULL)
+        return kd_fail(KD_ERECIPE,
+                       "network: too shallow for a trunk: all of it would be "
+                       "branches");
     for (size_t k = 0; k < p->recipe->count; k++)
         add_branch(p, team, part, *trunk, scale);
     return KD_OK;

@@ -35,7 +35,7 @@ metric() {
 
 # goes_on OPTION...: a run that is killed ends with the bytes of one that is not.
 goes_on() {
-    local run=("${peers[@]}" --epochs 5 "$@")
+    local run=("${peers[@]}" --epochs 30 "$@")
     "${run[@]}" -o whole >/dev/null
     "${run[@]}" -o broken >/dev/null &
     local pid=$!
@@ -43,7 +43,7 @@ goes_on() {
         [ ! -e broken/checkpoint.h5 ] || break
         sleep 0.01
     done
-    kill -9 "$pid" 2>/dev/null || true
+    kill -9 "$pid" || complain "it was done before it could be killed"
     wait "$pid" || true
     expect 0 "${run[@]}" -o broken
     local name

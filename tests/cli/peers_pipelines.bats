@@ -43,6 +43,24 @@ trained() {
     done
 }
 
+# deploys LABEL NAME MEMBER...: the row's first figure is the mean over seeds and members
+# of their last accuracy.
+deploys() {
+    local label=$1 name=$2 mean
+    shift 2
+    mean=$(/usr/bin/python3 - "out/$name" "$@" <<'PY'
+import json
+import sys
+last = [json.loads(open("%s-%d/metrics.jsonl" % (sys.argv[1], seed)).readlines()[-1])
+        for seed in (1, 2)]
+members = sys.argv[2:]
+print("%.2f" % (100 * sum(line[m]["test_accuracy"] for line in last for m in members) /
+                2 / len(members)))
+PY
+    )
+    grep -Eq "^$label +$mean \\+- " "$stdout" || complain "$label does not deploy $*: $mean"
+}
+
 # again NAME...: the method has nothing left to do.
 again() {
     cp "$stdout" first
@@ -75,8 +93,9 @@ again() {
         'mean instead of attention' 'attention that does not learn' "as the authors' code"
     trained okddip-mean --okddip-weights\ mean
     trained okddip-code --okddip-detach\ nothing --okddip-mix\ logits
-    # What is deployed is the leader, the last one.
-    grep -q '"leader":' out/okddip-1/metrics.jsonl
+    # What is deployed is the leader, and of others the mean of all.
+    deploys 'okddip, whole networks' okddip leader
+    deploys independent independent-3 peer1 peer2 peer3
 }
 
 @test "ffl: branches and whole networks, each with the fused classifier" {
@@ -95,14 +114,19 @@ again() {
     expect 0 method prokt --elder plain2
     rows 'independent: student' '=independent: teacher' 'prokt: student' '=prokt: teacher' \
         'prokt-lambda-0: student' '=prokt-lambda-0: teacher' 'prokt-dual: student' \
-        '=prokt-dual: teacher'
+        '=prokt-dual: teacher' 'kd by the independent teacher'
+    trained prokt-kd 'hinton' 'prokt-alone-'
     trained prokt-lambda-0 --prokt-lambda\ 0 '[plain2, resnet8]'
 }
 
 @test "codistill-peers: an exchange at every step, and at each epoch" {
     expect 0 method codistill-peers --exchanges '1 epoch'
-    rows independent 'an exchange every 1 steps' 'an exchange every 2 steps'
+    churned=$(sed -n '/^retrains/,$p' "$stdout")
+    sed -i '/^retrains/,$d' "$stdout"
+    rows independent 'label smoothing 0.1' 'an exchange every 1 steps' \
+        'an exchange every 2 steps'
     trained codistill-2 --exchange-every\ 2
+    [ "$(grep -cE ' [0-9.]+ +0\.[0-9]+$' <<<"$churned")" = 4 ] || complain "$churned"
 }
 
 @test "peers-then-cache: networks become teachers, with augmentation and without" {

@@ -49,18 +49,21 @@ static inline void check_resume(const char *const *files, const char *const *arg
     static const struct trap traps[] = {{"checkpoint.h5", 1, SIGKILL, false},
                                         {"checkpoint.h5", 2, SIGKILL, true},
                                         {"checkpoint.h5", 2, SIGTERM, false}};
-    struct outcome o = run_apart(run_here, fixture_path("whole"), NULL, arguments);
+    static size_t calls = 0; /* each with directories of its own */
+    char whole[32], name[32];
+    struct outcome o;
 
+    snprintf(whole, sizeof whole, "whole-%zu", ++calls);
+    o = run_apart(run_here, fixture_path(whole), NULL, arguments);
     assert_done(&o);
     for (size_t i = 0; i < sizeof traps / sizeof traps[0]; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "broken-%zu", i);
+        snprintf(name, sizeof name, "broken-%zu-%zu", calls, i);
         o = run_apart(run_here, fixture_path(name), &traps[i], arguments);
         assert_int_equal(o.status,
                          traps[i].signal == SIGTERM ? (int)KD_EINTERRUPTED : -1);
         o = run_apart(run_here, fixture_path(name), NULL, arguments);
         assert_done(&o);
-        assert_same_files(name, "whole", files);
+        assert_same_files(name, whole, files);
     }
 }
 

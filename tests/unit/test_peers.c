@@ -311,6 +311,12 @@ static void recipes_that_cannot_be_are_refused(void **state)
     REFUSED(KD_ERECIPE, "schedule step", "--data", data, "--network=mlp", "--every=3");
     REFUSED(KD_ERECIPE, "nothing to learn", "--data", data, "--network=mlp", "--hard=0",
             "--soft=0");
+    REFUSED(KD_ERECIPE, "leaves independent networks nothing", "--data", data,
+            "--network=mlp", "--hard=0", "--independent");
+    REFUSED(KD_ERECIPE, "two networks, or forward", "--data", data, "--network=mlp",
+            "--peers=3", "--direction=reverse");
+    REFUSED(KD_ERECIPE, "learns from its teacher alone", "--data", data,
+            "--network=mlp", "--method=prokt", "--ramp=linear", "--ramp-epochs=2");
     REFUSED(KD_EUSAGE, "labels", "--data", data, "--network=mlp", "--labels=soft");
 }
 

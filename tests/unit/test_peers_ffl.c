@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* FFL: a classifier of fused feature maps that teaches and learns. */
+#include "peers_runs.h"
 #include "peers_slopes.h"
 
 #define TINY   "{family: resnet, depth: 8, width: 4}"
@@ -72,23 +73,27 @@ static void maps_may_be_of_unlike_sizes(void **state)
 }
 
 /* The loss of the fused classifier alone has slopes in the trunk, through maps that are
- * not constant. */
+ * not constant, and they are part of the gradient there: without them that would be off
+ * by as much. */
 static void the_fused_loss_reaches_the_trunk(void **state)
 {
     struct slopes s = {.loss = fused_loss};
-    struct slope_sums sums;
+    struct slope_sums fused, all;
     struct kd_graph *g;
     struct bench b;
 
     (void)state;
-    OPEN(&b, "--data", data_name(true), "--method=ffl", "--network", TINY,
-         "--hard=0.01", "--soft=1", "--ramp=none");
+    OPEN(&b, "--data", data_name(true), "--method=ffl", "--network", TINY, "--soft=1",
+         "--ramp=none");
     s.more = module_of(&b)->out;
     begin_slopes(&s, &b);
     g = b.p.learning->part[0]->graph;
     assert_string_equal(kd_graph_parameter(g, 0)->name, "conv1.weight");
-    sums = measure_slopes(&s, g, kd_graph_parameter(g, 0), 6);
-    assert_true(sums.slopes > 1e-4);
+    fused = measure_slopes(&s, g, kd_graph_parameter(g, 0), 6);
+    assert_true(fused.slopes > 1e-4);
+    s.loss = loss_of_ffl;
+    all = measure_slopes(&s, g, kd_graph_parameter(g, 0), 6);
+    assert_true(sqrt(all.off) < 0.2 * sqrt(fused.slopes));
     close_bench(&b);
 }
 
@@ -176,6 +181,15 @@ static void networks_without_maps_are_refused(void **state)
     close_bench(&b);
 }
 
+static void interrupted_runs_keep_the_module(void **state)
+{
+    static const char *const files[] = {"peer1.h5",   "peer2.h5",      "metrics.jsonl",
+                                        "recipe.txt", "checkpoint.h5", NULL};
+
+    (void)state;
+    CHECK_RESUME(files, "--method=ffl", "--network", TINY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +201,7 @@ int main(void)
         cmocka_unit_test(the_fused_classifier_is_measured),
         cmocka_unit_test(alone_there_is_no_module),
         cmocka_unit_test(networks_without_maps_are_refused),
+        cmocka_unit_test(interrupted_runs_keep_the_module),
     };
 
     return cmocka_run_group_tests(tests, open_all, fixture_close);

@@ -100,7 +100,7 @@ static void without_exchange_no_teacher_is_run(void **state)
 
     (void)state;
     OPEN(&b, "--data", data_name(true), "--method=hinton", "--network", TINY,
-         "--independent", "--peers=2", "--hard=1");
+         "--independent", "--peers=2");
     OPEN(&dml, "--data", data_name(true), "--method=dml", "--network", TINY,
          "--independent", "--update=simultaneous", "--peers=2");
     assert_int_equal(b.p.learning->num_parts, 2);

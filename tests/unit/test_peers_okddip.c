@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* OKDDip: what peers and leader learn from, and what of it learns. */
+#include "peers_runs.h"
 #include "peers_slopes.h"
 
 #define PEERS_AND_LEADER 4
@@ -287,6 +288,14 @@ static void what_cannot_be_is_refused(void **state)
     assert_int_equal(kd_peers_open(&b.p), KD_ERECIPE);
     assert_non_null(strstr(kd_error(), "peer2 has features of 128 x 1 x 1"));
     close_bench(&b);
+    assert_int_equal(PARSE(&b, "--data", data_name(true), "--method=okddip",
+                           "--network={family: mlp, hidden: []}"),
+                     KD_OK);
+    b.p = (struct kd_peers){.recipe = &b.recipe, .private = &b.own};
+    b.own.directory = fixture_directory;
+    assert_int_equal(kd_peers_open(&b.p), KD_ERECIPE);
+    assert_non_null(strstr(kd_error(), "no hidden layer"));
+    close_bench(&b);
 }
 
 /* The leader may be unlike its peers. */
@@ -302,6 +311,16 @@ static void a_leader_of_another_kind_learns(void **state)
     close_bench(&b);
 }
 
+static void interrupted_runs_keep_attention(void **state)
+{
+    static const char *const files[] = {
+        "peer1.h5",   "peer2.h5",      "leader.h5", "metrics.jsonl",
+        "recipe.txt", "checkpoint.h5", NULL};
+
+    (void)state;
+    CHECK_RESUME(files, "--method=okddip", "--peers=3", "--network", SMOOTH);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +332,7 @@ int main(void)
         cmocka_unit_test(by_default_the_projections_learn),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(a_leader_of_another_kind_learns),
+        cmocka_unit_test(interrupted_runs_keep_attention),
     };
 
     return cmocka_run_group_tests(tests, open_all, fixture_close);

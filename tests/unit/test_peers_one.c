@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Branches of one trunk: ONE's gate, and CL-ILR's gentle heads. */
+#include "peers_runs.h"
 #include "peers_slopes.h"
 
 #define BRANCHES 3
@@ -174,6 +175,41 @@ static void branches_are_of_one_network(void **state)
     close_bench(&b);
 }
 
+static void interrupted_runs_keep_trunk_and_gate(void **state)
+{
+    static const char *const files[] = {"peer1.h5",   "peer2.h5",      "metrics.jsonl",
+                                        "recipe.txt", "checkpoint.h5", NULL};
+
+    (void)state;
+    CHECK_RESUME(files, "--method=one", "--peers=2",
+                 "--network={family: mlp, hidden: [8, 6]}");
+}
+
+static void interrupted_runs_keep_trunk_and_heads(void **state)
+{
+    static const char *const files[] = {"peer1.h5",   "peer2.h5",      "metrics.jsonl",
+                                        "recipe.txt", "checkpoint.h5", NULL};
+
+    (void)state;
+    CHECK_RESUME(files, "--method=cl-ilr", "--peers=2",
+                 "--network={family: mlp, hidden: [8, 6]}");
+}
+
+static void networks_without_a_trunk_are_refused(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    assert_int_equal(PARSE(&b, "--data", data_name(true), "--method=one",
+                           "--network={family: mlp, hidden: [6]}"),
+                     KD_OK);
+    b.p = (struct kd_peers){.recipe = &b.recipe, .private = &b.own};
+    b.own.directory = fixture_directory;
+    assert_int_equal(kd_peers_open(&b.p), KD_ERECIPE);
+    assert_non_null(strstr(kd_error(), "too shallow for a trunk"));
+    close_bench(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +219,9 @@ int main(void)
         cmocka_unit_test(without_exchange_there_is_no_trunk),
         cmocka_unit_test(the_ramp_and_the_temperature_are_those_of_the_paper),
         cmocka_unit_test(branches_are_of_one_network),
+        cmocka_unit_test(networks_without_a_trunk_are_refused),
+        cmocka_unit_test(interrupted_runs_keep_trunk_and_gate),
+        cmocka_unit_test(interrupted_runs_keep_trunk_and_heads),
     };
 
     return cmocka_run_group_tests(tests, open_all, fixture_close);

@@ -168,7 +168,7 @@ static void with_lambda_0_the_teacher_learns_alone(void **state)
 
     (void)state;
     BEGIN(&b, TINY_NORM, "--prokt-lambda=0", "--no-prokt-zero-heads");
-    BEGIN(&alone, TINY_NORM, "--independent", "--no-prokt-zero-heads");
+    BEGIN(&alone, TINY_NORM, "--independent", "--prokt-teacher-rate=9");
     OPEN(&dml, "--data", data_name(true), TINY_NORM, "--method=dml", "--independent");
     assert_int_equal(alone.p.learning->num_parts, 2);
     take_epochs(&b, 2);
