@@ -3,22 +3,33 @@
  */
 #include "nn/graph_internal.h"
 
+#include "kd/vector.h"
+
+/* The slope below 0, else 1; signs are as good as random, and branches would be too. */
+KD_VECTOR_INLINE float factor(float x, float slope)
+{
+    const uint32_t below = KD_VECTOR_MASK(x < 0);
+
+    return kd_vector_float((kd_vector_bits(slope) & below) |
+                           (kd_vector_bits(1.0F) & ~below));
+}
+
 static enum kd_status forward(struct kd_layer *layer)
 {
-    const float *slope = layer->state, *x = layer->input[0]->data;
+    const float slope = *(const float *)layer->state, *x = layer->input[0]->data;
     float *y = layer->output->data;
     const size_t n = layer->output->size;
 
 #pragma omp parallel for
     for (size_t i = 0; i < n; i++)
-        y[i] = x[i] < 0 ? *slope * x[i] : x[i];
+        y[i] = x[i] * factor(x[i], slope);
     return KD_OK;
 }
 
 /* The slope is positive, so that y has the sign of x. */
 static enum kd_status backward(struct kd_layer *layer)
 {
-    const float *slope = layer->state, *y = layer->output->data;
+    const float slope = *(const float *)layer->state, *y = layer->output->data;
     const float *dy = layer->output->gradient;
     float *dx = kd_gradient_begin(layer->input[0]);
     const size_t n = layer->output->size;
@@ -27,7 +38,7 @@ static enum kd_status backward(struct kd_layer *layer)
         return KD_OK;
 #pragma omp parallel for
     for (size_t i = 0; i < n; i++)
-        dx[i] = y[i] < 0 ? *slope * dy[i] : dy[i];
+        dx[i] = dy[i] * factor(y[i], slope);
     kd_gradient_end(layer->input[0], dx);
     return KD_OK;
 }
