@@ -56,8 +56,8 @@ accuracy soft{1,2,3} >soft.txt
 say "done"
 echo
 echo "test accuracy, %                        mean +- deviation over seeds $seeds"
-echo "teachers, plain-4                       $(accuracy teacher{1,2,3} | percent)"
+echo "teachers, plain4                        $(accuracy teacher{1,2,3} | percent)"
 echo "their ensemble                          $(percent <ensemble.txt)"
-echo "student, plain-2, labels alone          $(percent <hard.txt)"
-echo "student, plain-2, merged soft labels    $(percent <soft.txt)"
+echo "student, plain2, labels alone           $(percent <hard.txt)"
+echo "student, plain2, merged soft labels     $(percent <soft.txt)"
 echo "gain                                    $(gains hard.txt soft.txt)"

@@ -50,8 +50,8 @@ static const struct kd_option options[] = {
      .type = KD_OPTION_STRING,
      .value = &args.teacher,
      .metavar = "TEACHER",
-     .help = "who labels: model:FILE, a network saved by kd-train, or exec:COMMAND, a "
-             "program of any kind"},
+     .help = "who labels: model:FILE or model:DIR, a network of kd-train or kd-peers, "
+             "or exec:COMMAND, a program of any kind"},
     KD_DATA_OPTION(args.data, "the samples; NAME@A:B takes ids A to B-1"),
     KD_DUMP_OPTIONS(args.dump),
     KD_OTHER_CLASSES_OPTION(args.dump.other_classes),
@@ -102,7 +102,8 @@ int main(int argc, char **argv)
         .operands = "",
         .notes = notes,
         .options = options,
-        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT};
+        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT,
+        .output_help = "the cache's directory (needed)"};
     enum kd_status status = kd_program_parse(&program, argc, argv);
 
     if (status == KD_OK && !program.done)

@@ -124,7 +124,8 @@ static const struct kd_option options[] = {
      .min = 0,
      .max = 32768,
      .metavar = "K",
-     .help = "tinyvit: classes a row; 0: as many as top-k rows have"},
+     .help = "tinyvit: classes a row",
+     .usual = "as many as top-k rows have"},
     {.name = "for",
      .type = KD_OPTION_CHOICE,
      .value = &args.reader,
@@ -175,7 +176,8 @@ int main(int argc, char **argv)
         .min_operands = 1,
         .max_operands = 1,
         .options = options,
-        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT};
+        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT,
+        .output_help = "the file or directory to write (needed)"};
     enum kd_status status = kd_program_parse(&program, argc, argv);
 
     if (status == KD_OK && !program.done)

@@ -131,7 +131,7 @@ static const struct kd_option options[] = {
      .value = &args.clean,
      .help = "the first of several views is the clean view 0, else it is view 1"},
     KD_OTHER_CLASSES_OPTION(args.other_classes),
-    KD_CODEC_OPTIONS(args.codec),
+    KD_CODEC_OPTIONS(args.codec, NULL),
     KD_SHARD_SAMPLES_OPTION(args.shard_samples),
     {0}};
 
@@ -164,7 +164,8 @@ int main(int argc, char **argv)
         .operands = "",
         .notes = notes,
         .options = options,
-        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT};
+        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT,
+        .output_help = "the cache's directory (needed)"};
     enum kd_status status = kd_program_parse(&program, argc, argv);
 
     if (status == KD_OK && !program.done)

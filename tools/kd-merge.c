@@ -112,17 +112,18 @@ out:
     return status;
 }
 
-static const struct kd_option options[] = {KD_MERGE_OPTIONS(args.merge),
-                                           KD_CODEC_OPTIONS(args.codec),
-                                           {.name = "shard-samples",
-                                            .type = KD_OPTION_U64,
-                                            .value = &args.shard_samples,
-                                            .min = 0,
-                                            .max = 1099511627776.0,
-                                            .metavar = "N",
-                                            .help = "samples a shard; 0: as many "
-                                                    "as take about 32 MiB"},
-                                           {0}};
+static const struct kd_option options[] = {
+    KD_MERGE_OPTIONS(args.merge),
+    KD_CODEC_OPTIONS(args.codec, "that of the caches if all are alike, else dense"),
+    {.name = "shard-samples",
+     .type = KD_OPTION_U64,
+     .value = &args.shard_samples,
+     .min = 0,
+     .max = 1099511627776.0,
+     .metavar = "N",
+     .help = "samples a shard",
+     .usual = "as many as take about 32 MiB"},
+    {0}};
 
 static const char notes[] =
     "A CACHE is a directory, a shard, a pipe of shard paths, or - for paths on stdin:\n"
@@ -147,7 +148,8 @@ int main(int argc, char **argv)
         .min_operands = 1,
         .max_operands = KD_MAX_TEACHERS,
         .options = options,
-        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT};
+        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT,
+        .output_help = "the merged cache's directory (needed)"};
     enum kd_status status = kd_program_parse(&program, argc, argv);
 
     if (status == KD_OK && !program.done)

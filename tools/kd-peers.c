@@ -16,9 +16,10 @@ static const char notes[] =
     "line an epoch, with every network and their ensemble.\n"
     "\n" KD_DATASET_NOTES "\n"
     "The loss of each network is hard * CE(labels) + soft * T^2 * KL(what the others\n"
-    "know || network). Temperature, weights and ramp are the method's own unless they\n"
-    "are given; so is how many networks there are. With --independent the networks\n"
-    "do not learn from each other.\n"
+    "know || network). Unless they are given, hard, soft and temperature are 1\n"
+    "without a ramp, or what stands below the method; how many networks there are is\n"
+    "its own, too. With --independent the networks do not learn from each other, and\n"
+    "hard is 1.\n"
     "\n"
     "Methods:\n"
     "%s\n"
@@ -82,6 +83,7 @@ int main(int argc, char **argv)
         .operands = "",
         .options = options,
         .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT,
+        .output_help = "the run's directory (needed)",
     };
     char *methods = kd_peers_methods_text(), *text = NULL;
     enum kd_status status;

@@ -191,7 +191,8 @@ static const struct kd_option options[] = {
 static const char notes[] =
     "Bytes are exact; of rows of varying length (top-p, sampled) they are by the\n"
     "mean length that the teacher was found to have. A cache of V views has paid\n"
-    "for itself after V student epochs: so often its teacher would have run.\n"
+    "for itself after V student epochs: by then the teacher would have run V times.\n"
+    "A TEACHER is model:FILE, model:DIR or exec:COMMAND.\n"
     "\n" KD_DATASET_NOTES "\n"
     "Examples:\n"
     "  kd-plan --samples 1281167 --classes 1000 --views 300 --encoding top-k -k 10\n"

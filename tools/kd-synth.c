@@ -78,7 +78,8 @@ int main(int argc, char **argv)
         .operands = "",
         .notes = notes,
         .options = options,
-        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT};
+        .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT,
+        .output_help = "the file to write (needed)"};
     enum kd_status status = kd_program_parse(&program, argc, argv);
 
     if (status == KD_OK && !program.done)

@@ -121,6 +121,7 @@ int main(int argc, char **argv)
         .notes = notes,
         .options = options,
         .common = KD_COMMON_CONFIG | KD_COMMON_THREADS | KD_COMMON_OUTPUT,
+        .output_help = "the run's directory (needed)",
     };
     enum kd_status status;
 

@@ -87,14 +87,16 @@ enum kd_status kd_codec_from_args(const struct kd_codec_args *args, uint32_t cla
  * 10 --dtype f16". On the heap. */
 char *kd_codec_text(const struct kd_codec *codec) KD_CHECKED;
 
-/* Lines of a table of options, for `args` of type struct kd_codec_args. */
-#define KD_CODEC_OPTIONS(args)                                                         \
+/* Lines of a table of options, for `args` of type struct kd_codec_args; `usual_encoding`
+ * is what --help shows as the default, NULL: dense. */
+#define KD_CODEC_OPTIONS(args, usual_encoding)                                         \
     {.name = "encoding",                                                               \
      .type = KD_OPTION_CHOICE,                                                         \
      .value = &(args).encoding,                                                        \
      .choices = kd_encoding_names,                                                     \
      .metavar = "HOW",                                                                 \
-     .help = "which logits of a row are stored: all, the most probable, or sampled"},  \
+     .help = "which logits of a row are stored: all, the most probable, or sampled",   \
+     .usual = (usual_encoding)},                                                       \
         {.name = "dtype",                                                              \
          .type = KD_OPTION_CHOICE,                                                     \
          .value = &(args).dtype,                                                       \

@@ -79,7 +79,8 @@ enum kd_status kd_dump_from_args(const struct kd_dump_args *args,
 /* Lines of a table of options, for `args` of type struct kd_dump_args. */
 #define KD_DUMP_OPTIONS(args)                                                          \
     KD_TEMPERATURE_OPTION((args).temperature, "divide logits by T"),                   \
-        KD_CODEC_OPTIONS((args).codec), KD_SHARD_SAMPLES_OPTION((args).shard_samples), \
+        KD_CODEC_OPTIONS((args).codec, NULL),                                          \
+        KD_SHARD_SAMPLES_OPTION((args).shard_samples),                                 \
         {.name = "augment",                                                            \
          .type = KD_OPTION_STRING,                                                     \
          .value = &(args).augment,                                                     \

@@ -194,8 +194,8 @@ enum kd_status kd_merge_from_args(const struct kd_merge_args *args, size_t teach
          .max = 1e6,                                                                   \
          .metavar = "T",                                                               \
          .help = "the temperature of the merged rows, to which those of the caches "   \
-                 "are converted where that is exact; 0: theirs, which must be the "    \
-                 "same"},                                                              \
+                 "are converted where that is exact",                                  \
+         .usual = "theirs, which must be the same"},                                   \
         {.name = "missing",                                                            \
          .type = KD_OPTION_CHOICE,                                                     \
          .value = &(args).missing,                                                     \

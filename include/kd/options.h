@@ -66,6 +66,7 @@ struct kd_option {
     const char *const *choices; /* KD_OPTION_CHOICE: ended by NULL */
     const char *metavar;        /* "FILE"; NULL for flags */
     const char *help;           /* one sentence without a full stop */
+    const char *usual; /* what --help shows as the default; "": none; NULL: the value */
 };
 
 /* Which of the common options a program takes. */
@@ -86,6 +87,7 @@ struct kd_program {
     size_t min_operands, max_operands;
     const struct kd_option *options; /* [..] ended by a NULL name */
     unsigned common;                 /* enum kd_common, or-ed */
+    const char *output_help;         /* of -o; NULL: "write to PATH" */
 
     /* set by kd_program_parse */
     bool done; /* --help, --version or --print-config was served */

@@ -16,11 +16,18 @@
  *
  *     struct kd_peers_recipe recipe;
  *     struct kd_option options[KD_PEERS_OPTIONS];
+ *     struct kd_program program = {
+ *         .name = "train-peers", .summary = "...", .operands = "", .options = options,
+ *         .common = KD_COMMON_CONFIG | KD_COMMON_THREADS};
  *     kd_peers_recipe_init(&recipe);
  *     kd_peers_recipe_options(&recipe, options);
- *     ... kd_program_parse with these options ...
- *     KD_TRY(kd_peers_recipe_check(&recipe, &program));
- *     KD_TRY(kd_peers_train(&recipe, "run", print_path, NULL));
+ *     KD_TRY(kd_program_parse(&program, argc, argv));
+ *     if (!program.done) {
+ *         KD_TRY(kd_peers_recipe_check(&recipe, &program));
+ *         KD_TRY(kd_peers_train(&recipe, "run", kd_print_path, NULL));
+ *     }
+ * out:
+ *     return kd_program_finish(&program, status);   (frees what the recipe points to)
  *
  * The loss of a member is that of kd/loss.h, its soft labels being what the method says
  * that the others know; data, views, order, batches, optimiser and schedule are those

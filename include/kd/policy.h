@@ -306,8 +306,9 @@ char *kd_policy_args_text(const struct kd_policy_args *args) KD_CHECKED;
          .min = 0,                                                                     \
          .max = 1e6,                                                                   \
          .metavar = "T",                                                               \
-         .help = "the temperature at which weights are measured; 0: 1 where they "     \
-                 "follow from the label's loss, else that of the caches"},             \
+         .help = "the temperature at which weights are measured",                      \
+         .usual =                                                                      \
+             "1 where they follow from the label's loss, else that of the caches"},    \
         {.name = "confidence",                                                         \
          .type = KD_OPTION_CHOICE,                                                     \
          .value = &(args).confidence,                                                  \
@@ -325,7 +326,8 @@ char *kd_policy_args_text(const struct kd_policy_args *args) KD_CHECKED;
          .value = &(args).threshold,                                                   \
          .metavar = "X",                                                               \
          .help = "agreement: the least share of votes, or the greatest divergence; "   \
-                 "confident-gnmax: the votes to answer at"},                           \
+                 "confident-gnmax: the votes to answer at",                            \
+         .usual = ""},                                                                 \
         {.name = "fallback",                                                           \
          .type = KD_OPTION_CHOICE,                                                     \
          .value = &(args).fallback,                                                    \
@@ -338,7 +340,8 @@ char *kd_policy_args_text(const struct kd_policy_args *args) KD_CHECKED;
          .min = 0,                                                                     \
          .max = KD_MAX_TEACHERS,                                                       \
          .metavar = "N",                                                               \
-         .help = "trimmed-mean: teachers left out at either end; 0: 1"},               \
+         .help = "trimmed-mean: teachers left out at either end",                      \
+         .usual = "1"},                                                                \
         {.name = "seed",                                                               \
          .type = KD_OPTION_U64,                                                        \
          .value = &(args).seed,                                                        \
@@ -356,21 +359,24 @@ char *kd_policy_args_text(const struct kd_policy_args *args) KD_CHECKED;
          .min = 0,                                                                     \
          .max = 1e9,                                                                   \
          .metavar = "S",                                                               \
-         .help = "noisy-vote: scale of the Laplace noise, deviation of the Gaussian"}, \
+         .help = "noisy-vote: scale of the Laplace noise, deviation of the Gaussian",  \
+         .usual = ""},                                                                 \
         {.name = "check-scale",                                                        \
          .type = KD_OPTION_F64,                                                        \
          .value = &(args).check_scale,                                                 \
          .min = 0,                                                                     \
          .max = 1e9,                                                                   \
          .metavar = "S",                                                               \
-         .help = "confident-gnmax: deviation of the noise of its check"},              \
+         .help = "confident-gnmax: deviation of the noise of its check",               \
+         .usual = ""},                                                                 \
         {.name = "delta",                                                              \
          .type = KD_OPTION_F64,                                                        \
          .value = &(args).delta,                                                       \
          .min = 0,                                                                     \
          .max = 0.5,                                                                   \
          .metavar = "D",                                                               \
-         .help = "noisy-vote: the delta that its privacy cost is given for; 0: 1e-5"}, \
+         .help = "noisy-vote: the delta that its privacy cost is given for",           \
+         .usual = "1e-5"},                                                             \
         {.name = "route",                                                              \
          .type = KD_OPTION_STRING,                                                     \
          .value = &(args).route,                                                       \
@@ -393,7 +399,8 @@ char *kd_policy_args_text(const struct kd_policy_args *args) KD_CHECKED;
          .min = 0,                                                                     \
          .max = 1e6,                                                                   \
          .metavar = "N",                                                               \
-         .help = "greedy: selections at most; 0: 100"},                                \
+         .help = "greedy: selections at most",                                         \
+         .usual = "100"},                                                              \
     {                                                                                  \
         .name = "calibrate", .type = KD_OPTION_FLAG, .value = &(args).calibrate,       \
         .help = "divide each teacher's logits by the temperature of the least NLL "    \

@@ -66,6 +66,8 @@ static void put_names(struct kd_text *text, const struct kd_option *option,
 
 static bool shows_default(const struct kd_option *option)
 {
+    if (option->usual != NULL)
+        return option->usual[0] != '\0';
     if (option->type == KD_OPTION_FLAG)
         return *(bool *)option->value;
     return !kd_option_is_unset(option);
@@ -87,7 +89,10 @@ static void put_meaning(struct kd_text *text, const struct kd_option *option,
     }
     if (settable && shows_default(option)) {
         kd_text_put(text, " (default: ");
-        kd_option_put_value(text, option);
+        if (option->usual != NULL)
+            kd_text_put(text, option->usual);
+        else
+            kd_option_put_value(text, option);
         kd_text_put(text, ")");
     }
     if (has_own_key(option))
@@ -147,8 +152,8 @@ static void put_order(struct kd_text *text, const struct kd_program *program)
         own_keys |= has_own_key(&state->options[i]);
     if (config)
         kd_text_format(&words, " The file is YAML; its keys are the options' names%s.",
-                       own_keys ? ", or the keys in brackets, [a.b] being b in the "
-                                  "mapping a"
+                       own_keys ? "; where there is a key in brackets, that one: [a.b] "
+                                  "is b in the mapping a"
                                 : "");
     if (words.status == KD_OK)
         put_wrapped(text, words.bytes, 0, 0);

@@ -54,15 +54,17 @@ static void add_settable(struct kd_program *program)
                                              .type = KD_OPTION_STRING,
                                              .value = &program->output,
                                              .metavar = "PATH",
-                                             .help = "write to PATH"});
+                                             .help = program->output_help != NULL
+                                                         ? program->output_help
+                                                         : "write to PATH"});
     if (program->common & KD_COMMON_THREADS)
         add_common(state, (struct kd_option){.name = "threads",
                                              .type = KD_OPTION_U64,
                                              .value = &program->threads,
                                              .max = 4096,
                                              .metavar = "N",
-                                             .help = "compute on N threads; 0 takes "
-                                                     "every processor"});
+                                             .help = "compute on N threads",
+                                             .usual = "every processor"});
     if (program->common & KD_COMMON_JSON)
         add_common(state, (struct kd_option){.name = "json",
                                              .type = KD_OPTION_FLAG,

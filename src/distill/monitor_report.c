@@ -173,8 +173,9 @@ enum kd_status kd_monitor_write(const struct kd_monitor_report *report, FILE *to
     const struct kd_monitor_sums *all = &report->all;
     const double rows = (double)all->rows;
 
-    fprintf(to, "%s, watched by %s: %llu rows at temperature %g\n\n", report->student,
-            report->reference, (unsigned long long)all->rows, report->temperature);
+    fprintf(to, "%s, compared with %s: %llu rows at temperature %g\n\n",
+            report->student, report->reference, (unsigned long long)all->rows,
+            report->temperature);
     fprintf(to, "%-24s %10.4f\n%-24s %10.4f\n%-24s %10.4f\n", "agreement",
             (double)all->agreeing / rows, "KL(teacher || student)", all->kl / rows,
             "total variation", all->variation / rows);

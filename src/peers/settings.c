@@ -132,6 +132,35 @@ void kd_peers_recipe_options(struct kd_peers_recipe *recipe,
     options[count] = (struct kd_option){0};
 }
 
+/* The recipe of who says nothing. */
+static void take_usual(const struct kd_method *method, struct kd_recipe *usual)
+{
+    kd_recipe_init(usual);
+    usual->loss.hard = usual->loss.soft = usual->loss.temperature = 1;
+    if (method->defaults != NULL)
+        method->defaults(usual);
+}
+
+/* What the method has other values for than those that most have. */
+static void write_usual(FILE *to, const struct kd_method *method)
+{
+    const char *before = "\n             ";
+    struct kd_recipe usual;
+
+    take_usual(method, &usual);
+    if (usual.loss.hard != 1 || usual.loss.soft != 1) {
+        fprintf(to, "%shard %g, soft %g", before, usual.loss.hard, usual.loss.soft);
+        before = ", ";
+    }
+    if (usual.loss.temperature != 1) {
+        fprintf(to, "%stemperature %g", before, usual.loss.temperature);
+        before = ", ";
+    }
+    if (usual.ramp.kind != KD_RAMP_NONE)
+        fprintf(to, "%sramp %s over %llu epochs", before,
+                kd_ramp_kinds[usual.ramp.kind], (unsigned long long)usual.ramp.epochs);
+}
+
 char *kd_peers_methods_text(void)
 {
     char *text = NULL;
@@ -139,8 +168,11 @@ char *kd_peers_methods_text(void)
     FILE *to = open_memstream(&text, &size);
 
     if (to != NULL)
-        for (size_t m = 0; kd_methods[m] != NULL; m++)
-            fprintf(to, "  %-10s %s\n", kd_methods[m]->name, kd_methods[m]->help);
+        for (size_t m = 0; kd_methods[m] != NULL; m++) {
+            fprintf(to, "  %-10s %s", kd_methods[m]->name, kd_methods[m]->help);
+            write_usual(to, kd_methods[m]);
+            fputc('\n', to);
+        }
     if (to != NULL && fclose(to) == 0)
         return text;
     free(text);
@@ -175,10 +207,7 @@ static void settle(struct kd_peers_recipe *r, const struct kd_program *program)
     struct kd_recipe usual;
     size_t count;
 
-    kd_recipe_init(&usual);
-    usual.loss.hard = usual.loss.soft = usual.loss.temperature = 1;
-    if (r->chosen->defaults != NULL)
-        r->chosen->defaults(&usual);
+    take_usual(r->chosen, &usual);
     if (r->independent) /* whatever share of the loss the others leave the labels */
         usual.loss.hard = 1;
     count = base_options(&r->base, ours);

@@ -79,7 +79,7 @@ static void write_saving(const struct kd_outlook *o, FILE *to)
 {
     char text[32];
 
-    fprintf(to, "%-12s after %llu student epoch%s: %.2f runs of %llu\n", "has paid",
+    fprintf(to, "%-12s after %llu student epoch%s: %.2f of a run of %llu\n", "has paid",
             (unsigned long long)o->views, plural(o->views),
             (double)o->views / (double)o->epochs, (unsigned long long)o->epochs);
     if (o->teachers == 0)

@@ -89,7 +89,7 @@ YAML
 @test "kd-eval --monitor: figures, classes, and the samples to look at" {
     expect 0 kd-eval -q --monitor --reference cache-a --data "$data" --limit 3 b/model.h5
     head -n 1 "$stdout" |
-        grep -qx "b/model.h5, watched by cache-a: 300 rows at temperature 4" ||
+        grep -qx "b/model.h5, compared with cache-a: 300 rows at temperature 4" ||
         complain "the heading"
     grep -qE '^all +300 +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+$' "$stdout" || complain "all"
     [ "$(sed -n '/^behind: id/,$p' "$stdout" | wc -l)" -eq 4 ]

@@ -35,6 +35,13 @@ CODES
     done
 }
 
+@test "what must be given has no default in --help, and what is worked out has words" {
+    expect 0 kd-merge --help
+    grep -A1 -e '--noise-scale S' "$stdout" | grep -q default && complain "it has one"
+    grep -A1 -e '--trim N' "$stdout" | grep -qF '(default: 1)'
+    grep -A3 -e '--encoding HOW' "$stdout" | grep -qF '(default: that of the caches'
+}
+
 @test "-h is --help, and asking for it beats wrong values and missing operands" {
     for program in $(programs); do
         "$program" --help >due

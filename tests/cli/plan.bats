@@ -41,7 +41,7 @@ bytes_of() {
 @test "without a teacher, samples and classes will do" {
     expect 0 kd-plan --samples 50000 --classes 1000 --views 10 --encoding top-k -k 10
     grep -q '^rows  *500000: 50000 samples, 10 views each$' "$stdout"
-    grep -q '^has paid  *after 10 student epochs: 0.17 runs of 60$' "$stdout"
+    grep -q '^has paid  *after 10 student epochs: 0.17 of a run of 60$' "$stdout"
     expect 0 kd-plan --json --samples 50000 --classes 100 --epochs 20 --views 5
     [ "$(json "$stdout" 'j["break_even_epochs"], j["break_even_runs"]')" = "(5, 0.25)" ]
     [ "$(json "$stdout" '20 < j["bytes_a_row"] - 200 < 40')" = True ]

@@ -98,7 +98,8 @@ static int program_main(int argc, char **argv, action *act)
          .value = &args.rates[1],
          .min = 0,
          .max = 1,
-         .help = "of the tail"},
+         .help = "of the tail",
+         .usual = "the head's"},
         {.name = "rate",
          .key = "head.rate",
          .type = KD_OPTION_F64,
@@ -500,7 +501,9 @@ static void help_is_made_from_the_tables(void **state)
     assert_has(out, "      --batch-size N          samples a step (default: 128) "
                     "[loader.batch]\n");
     assert_has(out, "(KD_TAIL_RATE\nfor --tail-rate)");
-    assert_has(out, "keys in brackets");
+    assert_has(out, "where there is a key in");
+    assert_has(out, "compute on N threads (default: every processor)\n");
+    assert_has(out, "of the tail (default: the head's) [tail.rate]\n");
     assert_has(out, "      --policy NAME           how caches become one: mean-prob, "
                     "mean-logit,\n                              vote (default: "
                     "mean-prob)\n");
