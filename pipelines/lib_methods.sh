@@ -27,6 +27,7 @@ settings() {
     case $scale in small | full) ;; *) die "--scale: small or full" ;; esac
     [ -n "$output" ] || output=$(basename "$0" .sh)
     check_settings
+    from=$PWD
     ! declare -F check >/dev/null || check
     enter
 }
@@ -113,6 +114,31 @@ enter() {
     fi
     # A method's published optimiser and schedule, where they are wanted.
     published=()
+}
+
+# check_methods: --methods are among `all`.
+check_methods() {
+    local method
+    for method in $methods; do
+        [[ " $all " == *" $method "* ]] || die "--methods: there is no $method"
+    done
+}
+
+# run_methods ARGUMENT...: the pipelines of --methods, each with the other flags that this
+# one was given, in its directory or, at full scale, in directories of their own below.
+run_methods() {
+    local method directory flags=() into=$PWD
+    while [ $# -gt 0 ]; do
+        [ "$1" = --methods ] || [ "$1" = -o ] || flags+=("$1" "$2")
+        shift 2
+    done
+    cd "$from" || exit
+    for method in $methods; do
+        say "$method"
+        directory=$into
+        [ "$scale" = small ] || directory=$into/$method
+        "$here/pipelines/$method.sh" "${flags[@]}" -o "$directory"
+    done
 }
 
 # stage NAME COMMAND...: what makes NAME, unless that is done. stages/NAME keeps the

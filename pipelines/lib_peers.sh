@@ -9,7 +9,7 @@ table_usage() {
     cat <<'TEXT'
 The table has the test accuracy of the last epoch: `deployed` is that of the network which
 users are given, the leader or the student where there is one, else the mean of all;
-`mean of all` that of the mean of their probabilities; `own ensemble` that of the gate or
+`mean ensemble` that of the mean of their probabilities; `own ensemble` that of the gate or
 the fused classifier where the method has one. Seconds are those of all networks together.
 In --ramp-epochs what they learn from each other gains its weight, where there is a ramp.
 --augment LIST is that of all networks; unless it is given, crop4,flip for CIFAR-100 and
@@ -96,7 +96,7 @@ peer_table() {
     say "done"
     printf '\n%s\n' "$1"
     printf '%s, seeds %s; last epoch, mean +- deviation\n' "$data" "$seeds"
-    printf '%-36s %-16s %-16s %-16s %8s\n' 'test accuracy, %' deployed 'mean of all' \
+    printf '%-36s %-16s %-16s %-16s %8s\n' 'test accuracy, %' deployed 'mean ensemble' \
         'own ensemble' seconds
 }
 

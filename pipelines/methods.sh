@@ -12,28 +12,11 @@ set -euo pipefail
 # shellcheck source=lib_methods.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_methods.sh"
 
-from=$PWD
-check() {
-    local method
-    for method in $methods; do
-        [[ " $all " == *" $method "* ]] || die "--methods: there is no $method"
-    done
-}
 all='ensemble takd born-again tf-kd annealing-kd pro-kd codistill saved'
+check() {
+    check_methods
+}
 settings "$@" <<TABLE
 methods | $all | $all
 TABLE
-into=$PWD
-
-flags=()
-while [ $# -gt 0 ]; do
-    [ "$1" = --methods ] || flags+=("$1" "$2")
-    shift 2
-done
-cd "$from"
-for method in $methods; do
-    say "$method"
-    directory=$into
-    [ "$scale" = small ] || directory=$into/$method
-    "$here/pipelines/$method.sh" "${flags[@]}" -o "$directory"
-done
+run_methods "$@"

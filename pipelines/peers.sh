@@ -12,25 +12,9 @@ set -euo pipefail
 # shellcheck source=lib_peers.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
-check() {
-    local method
-    for method in $methods; do
-        [[ " $all " == *" $method "* ]] || die "--methods: there is no $method"
-    done
-}
 all='dml one okddip ffl afd prokt codistill-peers peers-then-cache'
-from=$PWD
+check() {
+    check_methods
+}
 settings "$@" < <(peer_settings && echo "methods | $all | $all")
-into=$PWD
-flags=()
-while [ $# -gt 0 ]; do
-    [ "$1" = --methods ] || [ "$1" = -o ] || flags+=("$1" "$2")
-    shift 2
-done
-cd "$from"
-for method in $methods; do
-    say "$method"
-    directory=$into
-    [ "$scale" = small ] || directory=$into/$method
-    "$here/pipelines/$method.sh" "${flags[@]}" -o "$directory"
-done
+run_methods "$@"

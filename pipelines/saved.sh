@@ -13,6 +13,12 @@ set -euo pipefail
 # shellcheck source=lib_peers.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_peers.sh"
 
+table_usage() {
+    cat <<'TEXT'
+The table has seconds: of dumps and merge, which are done once, of one student, and of all
+for so many students; and the students' test accuracy, both ways.
+TEXT
+}
 check() {
     [[ $students =~ ^[1-9][0-9]*( [1-9][0-9]*)*$ ]] || die "--students: '$students' are no numbers"
 }

@@ -90,7 +90,6 @@ static size_t own_options(struct kd_peers_recipe *r, struct kd_option *options)
          .metavar = "LIST",
          .help = "the members: resnet8,resnet14"},
         {.name = "peers",
-         .letter = 'k',
          .type = KD_OPTION_U64,
          .value = &r->peers,
          .min = 1,
