@@ -58,7 +58,7 @@
  * LABEL SPACES that differ need a table of classes (kd/class_map.h), which also says
  * what becomes of a teacher that knows only some of the classes.
  *
- * MISSING ROWS are an error; or renormalise: the row is merged from the teachers that
+ * MISSING ROWS are an error; or renorm: the row is merged from the teachers that
  * have it, with their weights scaled to sum 1, as if there were no others; or skip: the
  * merged cache lacks it, too, which kd-check will find. Caches may then cover other
  * ids: the merged one has those of any, from the first to the last, or where rows are
@@ -147,7 +147,7 @@ enum kd_merge_missing {
     KD_MERGE_MISSING_SKIP
 };
 
-/* "error", "renormalise", "skip", ended by NULL. */
+/* "error", "renorm", "skip", ended by NULL. */
 extern const char *const kd_merge_missing_names[];
 
 /* How kd_merge_run works. */

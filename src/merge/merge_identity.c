@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const kd_merge_missing_names[] = {"error", "renormalise", "skip", NULL};
+const char *const kd_merge_missing_names[] = {"error", "renorm", "skip", NULL};
 
 /* Caches may differ in who made them, and in how they store it; in nothing else. */
 static void clear_provenance(struct kd_identity *identity)

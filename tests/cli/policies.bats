@@ -174,10 +174,10 @@ END
 @test "rows that a teacher lacks are an error, left to the others, or skipped" {
     expect 0 kd-dump -q --data "$data@0:200" --teacher model:b/model.h5 -o part
     fails_like 65 part "num_samples is 200, not 300" -- kd-merge -q -o x cache-a part
-    expect 0 kd-merge --missing renormalise -o out cache-a part
+    expect 0 kd-merge --missing renorm -o out cache-a part
     grep -qx "kd-merge: 100 of 300 rows lack a teacher" "$stderr"
     expect 0 kd-check -q out
-    parameters "weights=0.5,0.5 missing=renormalise"
+    parameters "weights=0.5,0.5 missing=renorm"
     expect 0 kd-merge -q --missing skip -o less cache-a part
     kd-info --json less >info.json
     [ "$(json info.json "j['rows']")" = 200 ]

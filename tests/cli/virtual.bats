@@ -52,9 +52,9 @@ agree() {
     expect 0 train --labels cache-a,part --policy mean-prob --merge-missing skip \
         --missing skip -o three
     same_files student-3 three model.h5
-    expect 0 kd-merge -q --missing renormalise -o scaled cache-a part
+    expect 0 kd-merge -q --missing renorm -o scaled cache-a part
     expect 0 train --labels scaled -o student-4
-    expect 0 train --labels cache-a,part --policy mean-prob --merge-missing renormalise \
+    expect 0 train --labels cache-a,part --policy mean-prob --merge-missing renorm \
         -o four
     same_files student-4 four model.h5
 }

@@ -392,7 +392,7 @@ static void missing_rows_are_left_to_the_others(void **state)
     assert_int_equal(kd_cache_identity(cache)->first_id, 10);
     assert_int_equal(kd_cache_identity(cache)->num_samples, 60);
     assert_string_equal(kd_cache_identity(cache)->policy_parameters,
-                        "weights=0.25,0.5,0.25 missing=renormalise");
+                        "weights=0.25,0.5,0.25 missing=renorm");
     kd_cache_close(cache);
 
     /* nobody has 60 to 69 */
