@@ -132,7 +132,7 @@ static const struct kd_option options[] = {
      .help = "the first of several views is the clean view 0, else it is view 1"},
     KD_OTHER_CLASSES_OPTION(args.other_classes),
     KD_CODEC_OPTIONS(args.codec, NULL),
-    KD_SHARD_SAMPLES_OPTION(args.shard_samples),
+    KD_SHARD_SAMPLES_OPTION(args.shard_samples, 1, NULL),
     {0}};
 
 static const char notes[] =

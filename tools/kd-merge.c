@@ -115,14 +115,7 @@ out:
 static const struct kd_option options[] = {
     KD_MERGE_OPTIONS(args.merge),
     KD_CODEC_OPTIONS(args.codec, "that of the caches if all are alike, else dense"),
-    {.name = "shard-samples",
-     .type = KD_OPTION_U64,
-     .value = &args.shard_samples,
-     .min = 0,
-     .max = 1099511627776.0,
-     .metavar = "N",
-     .help = "samples a shard",
-     .usual = "as many as take about 32 MiB"},
+    KD_SHARD_SAMPLES_OPTION(args.shard_samples, 0, "as many as take about 32 MiB"),
     {0}};
 
 static const char notes[] =

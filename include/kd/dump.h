@@ -80,7 +80,7 @@ enum kd_status kd_dump_from_args(const struct kd_dump_args *args,
 #define KD_DUMP_OPTIONS(args)                                                          \
     KD_TEMPERATURE_OPTION((args).temperature, "divide logits by T"),                   \
         KD_CODEC_OPTIONS((args).codec, NULL),                                          \
-        KD_SHARD_SAMPLES_OPTION((args).shard_samples),                                 \
+        KD_SHARD_SAMPLES_OPTION((args).shard_samples, 1, NULL),                        \
         {.name = "augment",                                                            \
          .type = KD_OPTION_STRING,                                                     \
          .value = &(args).augment,                                                     \

@@ -111,10 +111,11 @@ struct kd_identity {
         .value = &(variable), .min = 0.001, .max = 1000000, .metavar = "T",            \
         .help = text                                                                   \
     }
-#define KD_SHARD_SAMPLES_OPTION(variable)                                              \
+#define KD_SHARD_SAMPLES_OPTION(variable, least, usual_size)                           \
     {                                                                                  \
         .name = "shard-samples", .type = KD_OPTION_U64, .value = &(variable),          \
-        .min = 1, .max = 1099511627776.0, .metavar = "N", .help = "samples a shard"    \
+        .min = (least), .max = 1099511627776.0, .metavar = "N",                        \
+        .help = "samples a shard", .usual = (usual_size)                               \
     }
 
 /* Whether every field is in its range: KD_EDATA, "num_classes is 1: must be ...".

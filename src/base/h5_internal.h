@@ -30,8 +30,7 @@ hid_t kd_h5_type(enum kd_type type);
  * library's conversions read beyond their buffers. */
 bool kd_h5_recognize(hid_t stored, enum kd_type *type, bool *little);
 
-/* -- names: parts with slashes between them ------------------------------------------
- */
+/* -- names: parts with slashes between them ------------------------------ */
 
 #define KD_H5_NAME_LIMIT 1024 /* bytes of a name, with its end */
 
@@ -57,8 +56,7 @@ enum kd_h5_link kd_h5_look_at(hid_t file, const char *name);
 enum kd_status kd_h5_open_dataset(const struct kd_h5 *file, const char *name,
                                   hid_t *id) KD_CHECKED;
 
-/* -- open datasets; `name` is for messages -------------------------------------------
- */
+/* -- open datasets; `name` is for messages ------------------------------- */
 
 enum kd_status kd_h5_dataset_info(const struct kd_h5 *file, hid_t dataset,
                                   const char *name,

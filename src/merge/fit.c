@@ -146,8 +146,7 @@ out:
     return status;
 }
 
-/* -- a plan -------------------------------------------------------------------------
- */
+/* -- a plan -------------------------------------------------------------- */
 
 double kd_fit_log_sum(const float *values, size_t classes, double sharpen)
 {

@@ -115,8 +115,7 @@ out:
     return status;
 }
 
-/* -- for history lines --------------------------------------------------------------
- */
+/* -- for history lines --------------------------------------------------- */
 
 static void add(char **text, const char *option, const char *value)
 {

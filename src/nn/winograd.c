@@ -215,7 +215,7 @@ size_t kd_winograd_points(const struct winograd *w)
 
 /* Asks for what the tile AHEAD of `index` has of the planes at x, from `shift` rows and
  * columns behind its first result on: tiles lie so that the processor does not foresee
- * them. What is asked for in vain costs nothing. */
+ * them. Asking for what lies outside does no harm. */
 INLINE void fetch(const struct winograd *w, const float *x, size_t blocks, size_t index,
                   size_t shift, bool to_write)
 {

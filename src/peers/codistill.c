@@ -50,7 +50,7 @@ static enum kd_status check(const struct kd_peers_recipe *recipe, const void *se
 {
     const struct settings *s = settings;
 
-    if (recipe->independent || s->burn_in < recipe->base.epochs)
+    if (s->burn_in < recipe->base.epochs)
         return KD_OK;
     return kd_fail(KD_ERECIPE,
                    "burn-in: %llu epochs on the labels alone leave none of %llu to "

@@ -52,7 +52,7 @@ static const struct kd_method_option options[] = {
 static enum kd_status check(const struct kd_peers_recipe *recipe, const void *settings)
 {
     (void)settings;
-    for (size_t k = 0; k < recipe->count && !recipe->independent; k++)
+    for (size_t k = 0; k < recipe->count; k++)
         if (recipe->arch[k].family == KD_FAMILY_MLP)
             return kd_fail(KD_ERECIPE,
                            "networks: %s is an mlp, which has no feature map for ffl "

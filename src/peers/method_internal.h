@@ -162,7 +162,8 @@ struct kd_method {
     void (*defaults)(struct kd_recipe *base);
     /* Names member k of `count`; NULL: peer1, peer2, ... */
     void (*name_member)(size_t k, size_t count, char name[24]);
-    /* Whether settings and networks fit together, KD_ERECIPE; NULL: always. */
+    /* Whether settings and networks that exchange something fit together, KD_ERECIPE;
+     * NULL: always. */
     enum kd_status (*check)(const struct kd_peers_recipe *recipe, const void *settings);
     /* Whether each member has a batch of its own; NULL: never. */
     bool (*own_batches)(const void *settings);

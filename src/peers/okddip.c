@@ -91,8 +91,6 @@ static enum kd_status check(const struct kd_peers_recipe *recipe, const void *se
 {
     const struct settings *s = settings;
 
-    if (recipe->independent)
-        return KD_OK;
     if (s->branches && !kd_peers_alike(recipe))
         return kd_fail(
             KD_ERECIPE,

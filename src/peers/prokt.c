@@ -95,7 +95,7 @@ static const struct kd_method_option options[] = {
 static enum kd_status check(const struct kd_peers_recipe *recipe, const void *settings)
 {
     (void)settings;
-    if (recipe->independent || recipe->base.ramp.kind == KD_RAMP_NONE)
+    if (recipe->base.ramp.kind == KD_RAMP_NONE)
         return KD_OK;
     return kd_fail(KD_ERECIPE,
                    "ramp: prokt's student learns from its teacher alone, and "

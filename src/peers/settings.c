@@ -391,7 +391,7 @@ enum kd_status kd_peers_recipe_check(struct kd_peers_recipe *recipe,
     KD_TRY(kd_yaml_parse(text, "networks", &first));
     KD_TRY(check_base(&recipe->base, program, first));
     KD_TRY(check_alone(recipe));
-    if (recipe->chosen->check != NULL)
+    if (recipe->chosen->check != NULL && !recipe->independent)
         KD_TRY(recipe->chosen->check(recipe, recipe->settings[recipe->method].bytes));
     tell_ramp(recipe);
     status = KD_OK;

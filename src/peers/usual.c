@@ -39,8 +39,7 @@ enum kd_status kd_peers_check_mutual(const struct kd_peers_recipe *recipe,
                                      const void *settings)
 {
     (void)settings;
-    if (recipe->independent || recipe->count == 2 ||
-        recipe->base.loss.direction == KD_FORWARD)
+    if (recipe->count == 2 || recipe->base.loss.direction == KD_FORWARD)
         return KD_OK;
     return kd_fail(KD_ERECIPE,
                    "direction: reverse divergences from several networks are not that "

@@ -40,11 +40,16 @@ static inline enum kd_status parse_bench(struct bench *b, const char *const *arg
 #define PARSE(b, ...) parse_bench((b), (const char *const[]){PEERS, __VA_ARGS__, NULL})
 
 /* Opens what was parsed: the teams have their first weights. */
-static inline void open_bench(struct bench *b)
+static inline enum kd_status try_bench(struct bench *b)
 {
     b->p = (struct kd_peers){.recipe = &b->recipe, .private = &b->own};
     b->own.directory = fixture_directory;
-    if (kd_peers_open(&b->p) != KD_OK)
+    return kd_peers_open(&b->p);
+}
+
+static inline void open_bench(struct bench *b)
+{
+    if (try_bench(b) != KD_OK)
         fail_msg("%s", kd_error());
 }
 
@@ -93,6 +98,14 @@ static inline void assert_refused(enum kd_status due, const char *words,
         struct bench bench;                                                            \
         const enum kd_status got = PARSE(&bench, __VA_ARGS__);                         \
         assert_refused((status), (words), &bench, got);                                \
+    } while (0)
+
+/* A recipe that is one, whose networks cannot be built. */
+#define NOT_OPENED(status, words, ...)                                                 \
+    do {                                                                               \
+        struct bench bench;                                                            \
+        assert_int_equal(PARSE(&bench, __VA_ARGS__), KD_OK);                           \
+        assert_refused((status), (words), &bench, try_bench(&bench));                  \
     } while (0)
 
 /* Every value of a graph's parameters, plain, one behind the other. */

@@ -42,6 +42,10 @@ static inline void assert_same_files(const char *a, const char *b,
         assert_same_file(in_run(a, *files), in_run(b, *files));
 }
 
+/* What a run of two leaves. */
+static const char *const files_of_two[] = {
+    "peer1.h5", "peer2.h5", "metrics.jsonl", "recipe.txt", "checkpoint.h5", NULL};
+
 /* Runs that are killed before and behind checkpoints go on to the bytes of one that was
  * not. The options are those of RUN. */
 static inline void check_resume(const char *const *files, const char *const *arguments)

@@ -28,8 +28,7 @@ struct slopes {
     double w, t; /* weight and temperature of the soft part */
 };
 
-/* -- distributions in double ----------------------------------------------------------
- */
+/* -- distributions in double --------------------------------------------- */
 
 static inline void soften_row(const double *z, double t, double *p)
 {
@@ -92,8 +91,7 @@ static inline void mean_answer(double (*z)[ROWS][CLASSES], size_t count, size_t 
                 mean[r][c] += z[k][r][c] / by;
 }
 
-/* -- slopes
- * ----------------------------------------------------------------------------- */
+/* -- slopes -------------------------------------------------------------- */
 
 static inline void read_rows(const struct kd_tensor *tensor, double (*to)[CLASSES])
 {

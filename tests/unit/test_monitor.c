@@ -571,8 +571,7 @@ static void every_kind_of_soft_labels_can_be_watched(void **state)
                 0.9);
 }
 
-/* -- a finished student
- * ---------------------------------------------------------------- */
+/* -- a finished student -------------------------------------------------- */
 
 /* The teacher `right` watches the "student" `mixed`: two classes of four are behind,
  * all by the same loss. */

@@ -3,8 +3,7 @@
  * networks in double precision. */
 #include "peers_reference.h"
 
-/* -- deep mutual learning -----------------------------------------------------------
- */
+/* -- deep mutual learning ------------------------------------------------ */
 
 enum update { GAUSS_SEIDEL, SIMULTANEOUS, ALTERNATING };
 
@@ -151,8 +150,7 @@ static void rounds_of_one_step_are_simultaneous_learning(void **state)
     close_bench(&b);
 }
 
-/* -- first weights -------------------------------------------------------------------
- */
+/* -- first weights ------------------------------------------------------- */
 
 static void members_begin_apart_and_each_seed_elsewhere(void **state)
 {
@@ -174,8 +172,7 @@ static void members_begin_apart_and_each_seed_elsewhere(void **state)
     close_bench(&two);
 }
 
-/* -- ensembles ------------------------------------------------------------------------
- */
+/* -- ensembles ----------------------------------------------------------- */
 
 static void the_ensemble_is_the_mean_of_probabilities(void **state)
 {
@@ -213,8 +210,7 @@ static void the_ensemble_is_the_mean_of_probabilities(void **state)
     close_bench(&b);
 }
 
-/* -- branches -------------------------------------------------------------------------
- */
+/* -- branches ------------------------------------------------------------ */
 
 static enum kd_status build_branches(struct kd_peers *p, struct kd_team *team)
 {
@@ -275,8 +271,7 @@ static void a_branch_is_saved_as_a_network_with_its_trunk(void **state)
     close_bench(&b);
 }
 
-/* -- recipes --------------------------------------------------------------------------
- */
+/* -- recipes ------------------------------------------------------------- */
 
 static void no_two_options_have_one_name(void **state)
 {

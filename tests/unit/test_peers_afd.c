@@ -30,8 +30,7 @@ static const struct kd_part *part_of(const struct bench *b, const char *kind, si
     return NULL;
 }
 
-/* -- the losses
- * ------------------------------------------------------------------------ */
+/* -- the losses ---------------------------------------------------------- */
 
 static size_t judge; /* whose critic the losses are of */
 
@@ -209,8 +208,7 @@ static void networks_have_an_optimizer_for_each_loss(void **state)
     close_bench(&b);
 }
 
-/* -- what is shown to whom
- * --------------------------------------------------------------- */
+/* -- what is shown to whom ----------------------------------------------- */
 
 static void a_critic_sees_its_neighbours_maps_and_its_own(void **state)
 {
@@ -237,8 +235,7 @@ static void a_critic_sees_its_neighbours_maps_and_its_own(void **state)
     close_bench(&b);
 }
 
-/* -- logits
- * -------------------------------------------------------------------------------- */
+/* -- logits -------------------------------------------------------------- */
 
 /* Statistics apart, which see each batch twice. */
 static void assert_same_trained(const struct kd_graph *a, const struct kd_graph *b)
@@ -310,29 +307,16 @@ static void the_feature_step_has_its_own_rate(void **state)
  * ------------------------------------------------------------------------------------
  */
 
-static void assert_no_opening(const char *words, const char *networks)
-{
-    struct bench b;
-
-    assert_int_equal(
-        PARSE(&b, "--data", data_name(true), "--method=afd", "--networks", networks),
-        KD_OK);
-    b.p = (struct kd_peers){.recipe = &b.recipe, .private = &b.own};
-    b.own.directory = fixture_directory;
-    assert_int_equal(kd_peers_open(&b.p), KD_ERECIPE);
-    if (strstr(kd_error(), words) == NULL)
-        fail_msg("'%s', where '%s' is due", kd_error(), words);
-    close_bench(&b);
-}
-
 static void networks_without_maps_of_one_size_are_refused(void **state)
 {
     struct bench b;
 
     (void)state;
-    assert_no_opening("peer2 has no feature map", "resnet8,mlp");
-    assert_no_opening("maps of peer2 are 1x1, those of peer1 2x2",
-                      "[resnet8, {family: plain, layers: 6, set: cifar10}]");
+    NOT_OPENED(KD_ERECIPE, "peer2 has no feature map", "--data", data_name(true),
+               "--method=afd", "--networks", "resnet8,mlp");
+    NOT_OPENED(KD_ERECIPE, "maps of peer2 are 1x1, those of peer1 2x2", "--data",
+               data_name(true), "--method=afd", "--networks",
+               "[resnet8, {family: plain, layers: 6, set: cifar10}]");
     BEGIN(&b, "--networks=resnet8,mlp", "--no-adversarial");
     take_epochs(&b, 1);
     close_bench(&b);

@@ -172,11 +172,8 @@ static void without_exchange_each_learns_alone(void **state)
 /* Two of the three epochs begin with the networks that an epoch before left behind. */
 static void interrupted_runs_keep_what_the_others_were(void **state)
 {
-    static const char *const files[] = {"peer1.h5",   "peer2.h5",      "metrics.jsonl",
-                                        "recipe.txt", "checkpoint.h5", NULL};
-
     (void)state;
-    CHECK_RESUME(files, "--method=codistill",
+    CHECK_RESUME(files_of_two, "--method=codistill",
                  "--networks=[{family: mlp, hidden: [16]}, {family: resnet, depth: 8, "
                  "width: 4}]",
                  "--exchange-every=3", "--burn-in=0", "--own-batches");

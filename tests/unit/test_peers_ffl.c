@@ -183,11 +183,8 @@ static void networks_without_maps_are_refused(void **state)
 
 static void interrupted_runs_keep_the_module(void **state)
 {
-    static const char *const files[] = {"peer1.h5",   "peer2.h5",      "metrics.jsonl",
-                                        "recipe.txt", "checkpoint.h5", NULL};
-
     (void)state;
-    CHECK_RESUME(files, "--method=ffl", "--network", TINY);
+    CHECK_RESUME(files_of_two, "--method=ffl", "--network", TINY);
 }
 
 int main(void)

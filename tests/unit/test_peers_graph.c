@@ -149,8 +149,7 @@ static void in_inference_an_input_has_no_gradient(void **state)
     kd_graph_free(g);
 }
 
-/* -- from graph to graph ------------------------------------------------------------
- */
+/* -- from graph to graph ------------------------------------------------- */
 
 /* A convolution and, behind it, twice the same dense layer (two readers); in one graph,
  * or the dense layer in another graph of twice the batch. */
@@ -239,8 +238,7 @@ static void gradients_come_back_from_another_graph(void **state)
     free_pair(&two);
 }
 
-/* -- scaled gradients ----------------------------------------------------------------
- */
+/* -- scaled gradients ---------------------------------------------------- */
 
 static void a_scaled_gradient_reaches_what_is_before_it(void **state)
 {
@@ -299,8 +297,7 @@ static void clipped_gradients_have_the_norm_that_is_allowed(void **state)
     free_pair(&p);
 }
 
-/* -- trunks and branches --------------------------------------------------------------
- */
+/* -- trunks and branches ------------------------------------------------- */
 
 static void read_arch(const char *text, struct kd_arch *arch)
 {

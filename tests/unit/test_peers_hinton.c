@@ -116,15 +116,10 @@ static void without_exchange_no_teacher_is_run(void **state)
 static void assert_not_opened(const char *words, const char *teacher, const char *data)
 {
     char text[16384];
-    struct bench b;
-    enum kd_status status;
 
     snprintf(text, sizeof text, "--teachers=%s", fixture_path(teacher));
-    status = PARSE(&b, "--data", data, "--method=hinton", text, "--network", TINY);
-    assert_int_equal(status, KD_OK);
-    b.p = (struct kd_peers){.recipe = &b.recipe, .private = &b.own};
-    b.own.directory = fixture_directory;
-    assert_refused(KD_EDATA, words, &b, kd_peers_open(&b.p));
+    NOT_OPENED(KD_EDATA, words, "--data", data, "--method=hinton", text, "--network",
+               TINY);
 }
 
 static void teachers_of_other_data_are_refused(void **state)

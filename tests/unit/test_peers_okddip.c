@@ -24,8 +24,7 @@ static struct setting setting;
 typedef double table[PEER_COUNT][ROWS][PEER_COUNT];
 static table alpha, alpha_before;
 
-/* -- the reference in double
- * ------------------------------------------------------------ */
+/* -- the reference in double --------------------------------------------- */
 
 static struct kd_part *module_of(const struct bench *b)
 {
@@ -149,8 +148,7 @@ static void check_okddip(enum constant constant, bool logits, bool mean, bool br
     close_bench(&b);
 }
 
-/* -- tests
- * ------------------------------------------------------------------------------- */
+/* -- tests --------------------------------------------------------------- */
 
 static void networks_have_the_gradients_of_their_loss(void **state)
 {
@@ -280,22 +278,10 @@ static void what_cannot_be_is_refused(void **state)
                            "--network=resnet8", "--peers=2"),
                      KD_ERECIPE);
     close_bench(&b);
-    assert_int_equal(PARSE(&b, "--data", data_name(true), "--method=okddip",
-                           "--networks", "resnet8,mlp,resnet8"),
-                     KD_OK);
-    b.p = (struct kd_peers){.recipe = &b.recipe, .private = &b.own};
-    b.own.directory = fixture_directory;
-    assert_int_equal(kd_peers_open(&b.p), KD_ERECIPE);
-    assert_non_null(strstr(kd_error(), "peer2 has features of 128 x 1 x 1"));
-    close_bench(&b);
-    assert_int_equal(PARSE(&b, "--data", data_name(true), "--method=okddip",
-                           "--network={family: mlp, hidden: []}"),
-                     KD_OK);
-    b.p = (struct kd_peers){.recipe = &b.recipe, .private = &b.own};
-    b.own.directory = fixture_directory;
-    assert_int_equal(kd_peers_open(&b.p), KD_ERECIPE);
-    assert_non_null(strstr(kd_error(), "no hidden layer"));
-    close_bench(&b);
+    NOT_OPENED(KD_ERECIPE, "peer2 has features of 128 x 1 x 1", "--data",
+               data_name(true), "--method=okddip", "--networks", "resnet8,mlp,resnet8");
+    NOT_OPENED(KD_ERECIPE, "no hidden layer", "--data", data_name(true),
+               "--method=okddip", "--network={family: mlp, hidden: []}");
 }
 
 /* The leader may be unlike its peers. */

@@ -4,6 +4,7 @@
 #include "peers_slopes.h"
 
 #define BRANCHES 3
+#define DEEP     "--network={family: mlp, hidden: [8, 6]}"
 #define SMOOTH   "{family: mlp, hidden: [6, 5], batch-norm: false}"
 #define TINY     "{family: resnet, depth: 8, width: 4}"
 
@@ -20,8 +21,7 @@ static void set_plain(struct kd_graph *g, const char *name, const float *plain)
     fail_msg("no %s", name);
 }
 
-/* -- ONE
- * ------------------------------------------------------------------------------- */
+/* -- ONE ----------------------------------------------------------------- */
 
 static double loss_of_one(const struct slopes *s)
 {
@@ -83,8 +83,7 @@ static void a_gate_weighs_its_branches(void **state)
     close_bench(&b);
 }
 
-/* -- CL-ILR
- * ---------------------------------------------------------------------------- */
+/* -- CL-ILR -------------------------------------------------------------- */
 
 static double loss_of_heads(const struct slopes *s)
 {
@@ -116,8 +115,7 @@ static void cl_ilr_divides_what_heads_send_into_the_trunk(void **state)
     close_bench(&b);
 }
 
-/* -- both
- * ------------------------------------------------------------------------------ */
+/* -- both ---------------------------------------------------------------- */
 
 /* Alone, members are whole networks: the first is what dml's first is alone. */
 static void without_exchange_there_is_no_trunk(void **state)
@@ -177,37 +175,21 @@ static void branches_are_of_one_network(void **state)
 
 static void interrupted_runs_keep_trunk_and_gate(void **state)
 {
-    static const char *const files[] = {"peer1.h5",   "peer2.h5",      "metrics.jsonl",
-                                        "recipe.txt", "checkpoint.h5", NULL};
-
     (void)state;
-    CHECK_RESUME(files, "--method=one", "--peers=2",
-                 "--network={family: mlp, hidden: [8, 6]}");
+    CHECK_RESUME(files_of_two, "--method=one", "--peers=2", DEEP);
 }
 
 static void interrupted_runs_keep_trunk_and_heads(void **state)
 {
-    static const char *const files[] = {"peer1.h5",   "peer2.h5",      "metrics.jsonl",
-                                        "recipe.txt", "checkpoint.h5", NULL};
-
     (void)state;
-    CHECK_RESUME(files, "--method=cl-ilr", "--peers=2",
-                 "--network={family: mlp, hidden: [8, 6]}");
+    CHECK_RESUME(files_of_two, "--method=cl-ilr", "--peers=2", DEEP);
 }
 
 static void networks_without_a_trunk_are_refused(void **state)
 {
-    struct bench b;
-
     (void)state;
-    assert_int_equal(PARSE(&b, "--data", data_name(true), "--method=one",
-                           "--network={family: mlp, hidden: [6]}"),
-                     KD_OK);
-    b.p = (struct kd_peers){.recipe = &b.recipe, .private = &b.own};
-    b.own.directory = fixture_directory;
-    assert_int_equal(kd_peers_open(&b.p), KD_ERECIPE);
-    assert_non_null(strstr(kd_error(), "too shallow for a trunk"));
-    close_bench(&b);
+    NOT_OPENED(KD_ERECIPE, "too shallow for a trunk", "--data", data_name(true),
+               "--method=one", "--network={family: mlp, hidden: [6]}");
 }
 
 int main(void)

@@ -29,8 +29,7 @@ static void open_begun(struct bench *b)
         open_begun(b);                                                                 \
     } while (0)
 
-/* -- the reference ------------------------------------------------------------------
- */
+/* -- the reference ------------------------------------------------------- */
 
 static double mean_divergence(const struct answers *p, const struct answers *q)
 {
@@ -159,8 +158,7 @@ static void the_multiplier_follows_the_divergence(void **state)
     close_bench(&b);
 }
 
-/* -- what each learns from ------------------------------------------------------------
- */
+/* -- what each learns from ----------------------------------------------- */
 
 static void with_lambda_0_the_teacher_learns_alone(void **state)
 {
@@ -241,8 +239,7 @@ static void targets_are_taken_in_eval_mode(void **state)
     close_bench(&b);
 }
 
-/* -- heads
- * ----------------------------------------------------------------------------- */
+/* -- heads --------------------------------------------------------------- */
 
 static void all_families_begin_at_even_odds(void **state)
 {
@@ -267,8 +264,7 @@ static void all_families_begin_at_even_odds(void **state)
     }
 }
 
-/* -- runs
- * ------------------------------------------------------------------------------ */
+/* -- runs ---------------------------------------------------------------- */
 
 static void interrupted_runs_keep_the_multiplier(void **state)
 {

@@ -17,8 +17,7 @@ static void assert_same_peers(const char *a, const char *b)
         assert_same_file(in_run(a, files[i]), in_run(b, files[i]));
 }
 
-/* -- what is left
- * ---------------------------------------------------------------------- */
+/* -- what is left -------------------------------------------------------- */
 
 static void a_finished_run_is_left_as_it_is(void **state)
 {
@@ -72,8 +71,7 @@ static void interrupted_runs_end_with_the_same_bytes(void **state)
     }
 }
 
-/* -- alone
- * ------------------------------------------------------------------------------- */
+/* -- alone --------------------------------------------------------------- */
 
 static void load(const char *path, struct kd_network **net)
 {
@@ -126,8 +124,7 @@ static void mixed_samples_have_the_labels_of_both(void **state)
     kd_network_free(b);
 }
 
-/* -- what goes wrong
- * ------------------------------------------------------------------------ */
+/* -- what goes wrong ----------------------------------------------------- */
 
 static void a_loss_that_is_no_number_names_member_and_step(void **state)
 {

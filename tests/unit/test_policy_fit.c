@@ -217,8 +217,7 @@ static void calibration_ends_at_its_bounds(void **state)
     assert_true(kd_fit_accuracy(&rows, 1) == 0);
 }
 
-/* -- class weights ------------------------------------------------------------------
- */
+/* -- class weights ------------------------------------------------------- */
 
 /* sum_i NLL_i - sum_c sum_m prior_m log w_m(c), over the first two teachers and
  * classes; w is that of the first teacher. */
@@ -308,8 +307,7 @@ static double accuracy_by_hand(size_t m)
     return right / ROWS;
 }
 
-/* -- plans ---------------------------------------------------------------------------
- */
+/* -- plans --------------------------------------------------------------- */
 
 static struct kd_merge_plan fitted(struct kd_merge_plan plan)
 {

@@ -197,8 +197,7 @@ static void options_are_written_as_they_were_given(void **state)
     free(text);
 }
 
-/* -- tables of routes ----------------------------------------------------------------
- */
+/* -- tables of routes ---------------------------------------------------- */
 
 static void routes_are_found(void **state)
 {

@@ -72,8 +72,7 @@ static void assert_same_distribution(const struct kd_merge_plan *plan, const flo
                      is[c], should[c]);
 }
 
-/* -- corner rows --------------------------------------------------------------------
- */
+/* -- corner rows --------------------------------------------------------- */
 
 static void check_identical(struct kd_merge_plan *plan)
 {
@@ -243,8 +242,7 @@ static void a_route_that_is_not_there_is_named(void **state)
     kd_merge_plan_clear(&plan);
 }
 
-/* -- logits -------------------------------------------------------------------------
- */
+/* -- logits -------------------------------------------------------------- */
 
 static void check_shift(struct kd_merge_plan *plan)
 {
@@ -297,8 +295,7 @@ static void a_row_that_is_kept_can_keep_its_level(void **state)
     each_policy(M, check_levels);
 }
 
-/* -- weights and batches --------------------------------------------------------------
- */
+/* -- weights and batches ------------------------------------------------- */
 
 static void check_zero(struct kd_merge_plan *plan)
 {
@@ -388,8 +385,7 @@ static void batches_do_not_matter(void **state)
     each_policy(M, check_batches);
 }
 
-/* -- outcomes -------------------------------------------------------------------------
- */
+/* -- outcomes ------------------------------------------------------------ */
 
 /* The classes in another order, and a rest without mass, make no difference. */
 static void check_outcomes(struct kd_merge_plan *plan)
@@ -477,8 +473,7 @@ static void the_uniform_fallback_counts_classes(void **state)
     assert_true(fabs(exp((double)out[4]) - 3.0 / 7) < 1e-6);
 }
 
-/* -- the error of mean-prob -----------------------------------------------------------
- */
+/* -- the error of mean-prob ---------------------------------------------- */
 
 enum { MOST_CLASSES = 67 };
 
@@ -538,8 +533,7 @@ static void mean_prob_is_as_exact_as_it_says(void **state)
     assert_true(worst < 1);
 }
 
-/* -- calibration
- * ------------------------------------------------------------------------ */
+/* -- calibration --------------------------------------------------------- */
 
 static void calibrated_rows_are_divided(void **state)
 {

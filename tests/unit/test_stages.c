@@ -451,8 +451,7 @@ static void a_path_with_a_comma_is_one_cache(void **state)
     assert_done(&run);
 }
 
-/* -- the virtual teacher ------------------------------------------------------------
- */
+/* -- the virtual teacher ------------------------------------------------- */
 
 /* At temperature 1 its cross-entropy is that of labels smoothed by (1 - a) C / (C - 1):
  * both give the right class a. */

@@ -493,8 +493,7 @@ static void views_that_mix_samples_train(void **state)
     assert_outcome(&run, KD_EUSAGE, "is held out, but might be mixed into others");
 }
 
-/* -- interruptions of all that there is ---------------------------------------------
- */
+/* -- interruptions of all that there is ---------------------------------- */
 
 #define EVERYTHING                                                                     \
     "--holdout=0.25", "--patience=2", "--clip=0.5", "--ema=0.9",                       \
